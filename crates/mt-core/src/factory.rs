@@ -1,0 +1,314 @@
+use std::{any::Any, collections::BTreeMap, fmt, sync::Arc};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    Capabilities, Connection, CreateAdapters, DataAdapters, DatabaseName, DeploymentId, Generation,
+    Result, Stamp, TenantId, layer::WithCreateAdapters,
+};
+
+/// Makes, opens, keeps and removes the databases of tenants, one each.
+///
+/// The promises below hold for every provider; each is a check in `mt-conformance`, named with it.
+/// `docs/adr/0001-the-factory-contract.md` walks each method through SQLite, PostgreSQL, Turso and
+/// D1.
+///
+/// Every method may also answer `Config`, `Unauthenticated`, `Unavailable` (no answer, nothing took
+/// effect) and `Internal`; the tables name what is particular to it. A transient error is safe to
+/// repeat.
+#[async_trait]
+pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
+    /// The provider's registered name, which is also its Cargo feature and URL scheme.
+    fn name(&self) -> &'static str;
+
+    /// What this factory can do. Does no I/O. Checked by `capabilities_are_true`.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Opens the database of `tenant`.
+    ///
+    /// - The stamp has been checked: the handle is this tenant's, of this deployment and of the
+    ///   generation that is current. Checked by `a_foreign_database_is_refused`.
+    /// - Each call opens anew; [`CachedFactory`](crate::CachedFactory) keeps what is open.
+    /// - Creates nothing, whether it succeeds or fails.
+    /// - Cancelling closes what was opened.
+    ///
+    /// # Errors
+    /// | kind | when | transient |
+    /// |---|---|---|
+    /// | `TenantNotFound` | there is no database of that name | no |
+    /// | `ForeignDatabase` | the stamp is missing or names somebody else | no |
+    /// | `Corrupt` | what is there is no database | no |
+    /// | `InUse` | it is being restored, moved or removed | yes |
+    async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters>;
+
+    /// Makes the database of `tenant`: created, stamped, and with the context's schema if it has
+    /// one.
+    ///
+    /// - Atomic: on error no half-made database is left under the tenant's name; if cleaning up
+    ///   fails, the error says so.
+    /// - Idempotent: a database stamped for this tenant is adopted and its data not touched; an
+    ///   empty one without a stamp is stamped. Checked by `provision_twice_keeps_the_data`.
+    /// - Safe to call at once from several processes: all succeed, with one database. Checked by
+    ///   `provision_at_once_makes_one_database`.
+    /// - Durable when it returns.
+    /// - Cancelling may leave the database; the next call adopts it.
+    ///
+    /// # Errors
+    /// | kind | when | transient |
+    /// |---|---|---|
+    /// | `NameTaken` | there is a database with tables and no stamp, or with another's | no |
+    /// | `QuotaExceeded` | the disk or the account is full | no |
+    /// | `MigrationFailed` | the schema could not be applied | no |
+    async fn provision(&self, tenant: &TenantId) -> Result<()>;
+
+    /// Removes the database of `tenant` and everything beside it.
+    ///
+    /// - Revokes every handle this factory gave out for the tenant, waits for what runs on them,
+    ///   and only then removes. No write is acknowledged after that. Checked by
+    ///   `deprovision_revokes_open_handles`.
+    /// - Idempotent: no database is success. Checked by `deprovision_twice_is_fine`.
+    /// - The stamp is checked first: another tenant's database is never removed.
+    /// - Cancelling may leave the database or remove it; the next call finishes.
+    ///
+    /// # Errors
+    /// | kind | when | transient |
+    /// |---|---|---|
+    /// | `ForeignDatabase` | the database is not this tenant's; nothing was done | no |
+    /// | `InUse` | a transaction, or another process, still uses it; nothing was removed | yes |
+    async fn deprovision(&self, tenant: &TenantId) -> Result<()>;
+
+    /// The databases under this factory's prefix, in no particular order, read as they are asked
+    /// for. Names under the prefix that this codec did not make are left out.
+    fn list(&self) -> BoxStream<'_, Result<DatabaseEntry>>;
+
+    /// What can be read of the tenant's database in one look: stamp, applied migrations, size.
+    /// Changes nothing.
+    ///
+    /// # Errors
+    /// As [`DatabaseFactory::get_adapters`].
+    async fn describe(&self, tenant: &TenantId) -> Result<DatabaseInfo>;
+
+    /// Opens the tenant's database for changing its schema.
+    ///
+    /// A connection of its own, with the rights to do so, that no cache shares. While it is open,
+    /// nobody can deprovision or restore the tenant.
+    ///
+    /// # Errors
+    /// As [`DatabaseFactory::get_adapters`]; and for [`MaintenanceMode::Exclusive`] `InUse` where
+    /// others have the database open and do not let go.
+    async fn maintain(&self, tenant: &TenantId, mode: MaintenanceMode) -> Result<Maintenance>;
+
+    /// Makes the engine itself refuse the tenant's connections. Idempotent.
+    ///
+    /// # Errors
+    /// `Unsupported` where [`Capabilities::suspend`] is not set; `TenantNotFound`.
+    async fn suspend(&self, tenant: &TenantId) -> Result<()>;
+
+    /// Takes [`DatabaseFactory::suspend`] back. Idempotent.
+    ///
+    /// # Errors
+    /// As [`DatabaseFactory::suspend`].
+    async fn activate(&self, tenant: &TenantId) -> Result<()>;
+
+    /// Writes a consistent copy of the tenant's database to `sink`, while it is being used, and
+    /// tells what it wrote.
+    ///
+    /// # Errors
+    /// As [`DatabaseFactory::get_adapters`]; `Unsupported` where [`Capabilities::backup`] is not
+    /// set; `QuotaExceeded`: no room for the copy. On error what `sink` has is worthless.
+    async fn backup(
+        &self,
+        tenant: &TenantId,
+        sink: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<BackupManifest>;
+
+    /// Puts the copy in `source` in the place of the tenant's database.
+    ///
+    /// - The copy is complete, verified against `manifest` and durable before anything of the
+    ///   tenant's changes; then the placement switches to a new generation, then the old database
+    ///   is removed. Open handles are revoked and drained first, as by `deprovision`.
+    /// - The database carries a new stamp afterwards: this tenant's, of the new generation.
+    /// - A tenant without a database gets one.
+    /// - Cancelling leaves either the old or the new database in place.
+    ///
+    /// # Errors
+    /// | kind | when | transient |
+    /// |---|---|---|
+    /// | `Unsupported` | [`Capabilities::restore`] is not set, or the copy is of another kind of engine | no |
+    /// | `ForeignDatabase` | it is a copy of another tenant or deployment, and `options` do not allow that | no |
+    /// | `Corrupt` | the copy is not what `manifest` says | no |
+    /// | `InUse` | as for `deprovision` | yes |
+    async fn restore(
+        &self,
+        tenant: &TenantId,
+        manifest: &BackupManifest,
+        source: &mut (dyn AsyncRead + Send + Unpin),
+        options: RestoreOptions,
+    ) -> Result<()>;
+}
+
+/// A database under a factory's prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DatabaseEntry {
+    /// Its name.
+    pub name: DatabaseName,
+    /// Whose it is, where the name tells; a name with a hash does not.
+    pub tenant: Option<TenantId>,
+    /// Which of the tenant's databases, as the name tells.
+    pub generation: Generation,
+}
+
+impl DatabaseEntry {
+    /// The entry of the database `name`.
+    pub const fn new(name: DatabaseName, tenant: Option<TenantId>, generation: Generation) -> Self {
+        Self { name, tenant, generation }
+    }
+}
+
+/// What one look at a tenant's database tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DatabaseInfo {
+    /// Its name.
+    pub name: DatabaseName,
+    /// Its stamp, checked.
+    pub stamp: Stamp,
+    /// The applied migrations in ascending order, if the context's schema names a ledger.
+    pub applied: Vec<String>,
+    /// How much it takes up, in bytes, where the engine tells.
+    pub size_bytes: Option<u64>,
+}
+
+impl DatabaseInfo {
+    /// What is known of the database `name`.
+    pub const fn new(name: DatabaseName, stamp: Stamp, applied: Vec<String>) -> Self {
+        Self { name, stamp, applied, size_bytes: None }
+    }
+
+    /// Adds its size.
+    #[must_use]
+    pub const fn with_size_bytes(mut self, size_bytes: u64) -> Self {
+        self.size_bytes = Some(size_bytes);
+        self
+    }
+}
+
+/// Who else may have a database open while its schema is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaintenanceMode {
+    /// Everybody: the change is one transaction, and the engine keeps it apart.
+    Shared,
+    /// Nobody: handles are revoked and drained, other processes are kept out. For changes that
+    /// cannot be a transaction.
+    Exclusive,
+}
+
+/// A tenant's database, opened for changing its schema. Close it when done.
+pub struct Maintenance {
+    stamp: Stamp,
+    connection: Connection,
+    #[expect(dead_code, reason = "held for its drop")]
+    hold: Box<dyn Any + Send + Sync>,
+}
+
+impl Maintenance {
+    /// A database over `connection` with a stamp that was checked; `hold` is kept until it is
+    /// closed.
+    pub fn new(
+        stamp: Stamp,
+        connection: impl Into<Connection>,
+        hold: impl Any + Send + Sync,
+    ) -> Self {
+        Self { stamp, connection: connection.into(), hold: Box::new(hold) }
+    }
+
+    /// Whose database it is.
+    pub const fn stamp(&self) -> &Stamp {
+        &self.stamp
+    }
+
+    /// The connection.
+    pub const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Closes the connection, then lets go of what kept others out.
+    pub async fn close(self) {
+        if let Err(error) = self.connection.close().await {
+            tracing::warn!(tenant = %self.stamp.tenant, error = %error, "a database did not close cleanly");
+        }
+    }
+}
+
+impl fmt::Debug for Maintenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Maintenance").field("stamp", &self.stamp).finish_non_exhaustive()
+    }
+}
+
+/// What a backup is a copy of. Travels with it; holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupManifest {
+    /// The version of this description: [`BackupManifest::FORMAT`].
+    pub format: u32,
+    /// What the copy is made of, such as `sqlite-file`. A factory restores only what it knows.
+    pub encoding: String,
+    /// The installation it was taken in.
+    pub deployment: DeploymentId,
+    /// The tenant it was taken of.
+    pub tenant: TenantId,
+    /// The generation it was taken of.
+    pub generation: Generation,
+    /// The newest applied migration in it.
+    pub schema_version: Option<String>,
+    /// When it was taken.
+    pub created_at: DateTime<Utc>,
+    /// How long the copy is, in bytes.
+    pub size_bytes: u64,
+    /// The SHA-256 of the copy, in lower-case hexadecimal.
+    pub sha256: String,
+    /// How many rows each table has.
+    pub rows: BTreeMap<String, u64>,
+}
+
+impl BackupManifest {
+    /// The version this library writes.
+    pub const FORMAT: u32 = 1;
+}
+
+/// What a restore may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoreOptions {
+    /// Takes a copy of another tenant or deployment and stamps it anew.
+    pub restamp: bool,
+}
+
+impl RestoreOptions {
+    /// Allows a copy of another tenant or deployment.
+    #[must_use]
+    pub const fn with_restamp(mut self, restamp: bool) -> Self {
+        self.restamp = restamp;
+        self
+    }
+}
+
+/// What can be said of every factory in terms of the trait.
+pub trait DatabaseFactoryExt: DatabaseFactory + Sized {
+    /// Attaches a function that makes the application's own adapters; every handle this factory
+    /// opens then gives them out with [`DataAdapters::adapters`].
+    fn create_adapters<A: Send + Sync + 'static>(
+        self,
+        create: impl Fn(DataAdapters) -> A + Send + Sync + 'static,
+    ) -> WithCreateAdapters {
+        WithCreateAdapters::new(Arc::new(self), CreateAdapters::new(create))
+    }
+}
+
+impl<F: DatabaseFactory> DatabaseFactoryExt for F {}

@@ -1,0 +1,236 @@
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use crate::{Error, ErrorKind, Result, TenantId};
+
+/// A limit on how many calls, transactions and streams run at once, over any number of tenants.
+///
+/// A handle asks it before each call and keeps the permit until the call, transaction or stream is
+/// over. Given to a handle with [`Opening::with_budget`](crate::Opening::with_budget).
+#[async_trait]
+pub trait ConnectionBudget: fmt::Debug + Send + Sync + 'static {
+    /// Waits for a permit for one call of `tenant`.
+    ///
+    /// # Errors
+    /// `Unavailable`: none came free in the time the budget allows.
+    async fn acquire(&self, tenant: &TenantId) -> Result<BudgetPermit>;
+}
+
+/// One call's share of a [`ConnectionBudget`]; dropping it gives the share back.
+pub struct BudgetPermit(#[expect(dead_code, reason = "held for its drop")] Box<dyn Send + Sync>);
+
+impl BudgetPermit {
+    /// A permit that is given back when `held` is dropped.
+    pub fn new(held: impl Send + Sync + 'static) -> Self {
+        Self(Box::new(held))
+    }
+}
+
+impl fmt::Debug for BudgetPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BudgetPermit")
+    }
+}
+
+const OPEN: u8 = 0;
+/// No new calls; what runs may finish.
+const DRAINING: u8 = 1;
+/// No new calls, and no further statement or commit in what still runs.
+const FENCED: u8 = 2;
+
+/// What every call on a handle passes: it lets calls in, counts them, and once revoked lets no
+/// more in.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    tenant: TenantId,
+    level: AtomicU8,
+    in_flight: AtomicUsize,
+    drained: Notify,
+    /// Handles in the application's hands.
+    users: AtomicUsize,
+    /// Told when the last user and the last call are gone; a cache listens.
+    idle: OnceLock<Arc<Notify>>,
+    budget: Option<Arc<dyn ConnectionBudget>>,
+}
+
+impl Gate {
+    pub(crate) fn new(tenant: TenantId, budget: Option<Arc<dyn ConnectionBudget>>) -> Self {
+        Self {
+            tenant,
+            level: AtomicU8::new(OPEN),
+            in_flight: AtomicUsize::new(0),
+            drained: Notify::new(),
+            users: AtomicUsize::new(0),
+            idle: OnceLock::new(),
+            budget,
+        }
+    }
+
+    /// Lets one call in, for as long as the pass lives.
+    pub(crate) async fn enter(self: &Arc<Self>) -> Result<Pass> {
+        // Counted first and looked at second: whoever revokes sets the level first and counts
+        // second, so one of the two always sees the other.
+        let mut pass = Pass::count(Arc::clone(self));
+        self.refuse_from(DRAINING)?;
+        if let Some(budget) = &self.budget {
+            pass.permit = Some(budget.acquire(&self.tenant).await?);
+            // Waiting for the budget takes time in which the handle may have been revoked.
+            self.refuse_from(DRAINING)?;
+        }
+        Ok(pass)
+    }
+
+    fn refuse_from(&self, level: u8) -> Result<()> {
+        if self.level.load(Ordering::SeqCst) < level {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::TenantNotActive,
+            "the handle is revoked; ask for the tenant's adapters again",
+        )
+        .with_tenant(&self.tenant))
+    }
+
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.level.load(Ordering::SeqCst) > OPEN
+    }
+
+    pub(crate) fn revoke(&self) {
+        self.level.fetch_max(DRAINING, Ordering::SeqCst);
+    }
+
+    pub(crate) fn fence(&self) {
+        self.level.fetch_max(FENCED, Ordering::SeqCst);
+    }
+
+    pub(crate) fn add_user(&self) {
+        self.users.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn remove_user(&self) {
+        if self.users.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.tell_if_idle();
+        }
+    }
+
+    /// Nobody has a handle, and nothing runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.users.load(Ordering::SeqCst) == 0 && self.in_flight.load(Ordering::SeqCst) == 0
+    }
+
+    /// Tells `listener` each time the gate becomes idle. The first listener stays.
+    pub(crate) fn on_idle(&self, listener: Arc<Notify>) {
+        self.idle.get_or_init(|| listener);
+    }
+
+    fn tell_if_idle(&self) {
+        if self.is_idle()
+            && let Some(listener) = self.idle.get()
+        {
+            listener.notify_one();
+        }
+    }
+
+    /// Waits until nothing runs any more; `false` when `limit` is over first.
+    pub(crate) async fn drained(&self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, async {
+            loop {
+                let notified = self.drained.notified();
+                if self.in_flight.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                notified.await;
+            }
+        })
+        .await
+        .is_ok()
+    }
+}
+
+/// One call, transaction or stream that a [`Gate`] let in.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    gate: Arc<Gate>,
+    permit: Option<BudgetPermit>,
+}
+
+impl Pass {
+    fn count(gate: Arc<Gate>) -> Self {
+        gate.in_flight.fetch_add(1, Ordering::SeqCst);
+        Self { gate, permit: None }
+    }
+
+    /// Refuses the next step of a transaction whose handle has been fenced off.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.gate.refuse_from(FENCED)
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.permit = None;
+        if self.gate.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.gate.drained.notify_waiters();
+            self.gate.tell_if_idle();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Seats(Arc<Semaphore>);
+
+    #[async_trait]
+    impl ConnectionBudget for Seats {
+        async fn acquire(&self, tenant: &TenantId) -> Result<BudgetPermit> {
+            let permit = Arc::clone(&self.0).try_acquire_owned().map_err(|e| {
+                Error::new(ErrorKind::Unavailable, "full").with_tenant(tenant).with_source(e)
+            })?;
+            Ok(BudgetPermit::new(permit))
+        }
+    }
+
+    fn gate(budget: Option<Arc<dyn ConnectionBudget>>) -> Arc<Gate> {
+        Arc::new(Gate::new(TenantId::new("acme").unwrap(), budget))
+    }
+
+    #[tokio::test]
+    async fn a_revoked_gate_lets_nobody_in_and_waits_for_who_is_in() {
+        let gate = gate(None);
+        let pass = gate.enter().await.unwrap();
+        gate.revoke();
+        assert_eq!(gate.enter().await.unwrap_err().kind(), ErrorKind::TenantNotActive);
+        assert!(pass.check().is_ok(), "what runs may finish while draining");
+        assert!(!gate.drained(Duration::from_millis(1)).await);
+        gate.fence();
+        assert!(pass.check().is_err(), "and may not once fenced");
+        drop(pass);
+        assert!(gate.drained(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn a_call_holds_its_permit_until_it_is_over() {
+        let seats = Arc::new(Semaphore::new(1));
+        let gate = gate(Some(Arc::new(Seats(Arc::clone(&seats)))));
+        let pass = gate.enter().await.unwrap();
+        assert_eq!(gate.enter().await.unwrap_err().kind(), ErrorKind::Unavailable);
+        drop(pass);
+        assert!(gate.enter().await.is_ok());
+        assert_eq!(seats.available_permits(), 1);
+        assert!(gate.drained(Duration::ZERO).await, "a refused call is not counted");
+    }
+}

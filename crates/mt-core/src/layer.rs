@@ -1,0 +1,125 @@
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    BackupManifest, Capabilities, CreateAdapters, DataAdapters, DatabaseEntry, DatabaseFactory,
+    DatabaseInfo, Maintenance, MaintenanceMode, RestoreOptions, Result, TenantId,
+};
+
+/// A factory around a factory, composed as tower's layers are: it changes some methods and passes
+/// the rest on. Every layer is a [`DatabaseFactory`].
+#[async_trait]
+pub trait FactoryLayer: fmt::Debug + Send + Sync + 'static {
+    /// The factory inside.
+    fn inner(&self) -> &dyn DatabaseFactory;
+
+    /// Around [`DatabaseFactory::get_adapters`].
+    ///
+    /// # Errors
+    /// As there.
+    async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters> {
+        self.inner().get_adapters(tenant).await
+    }
+
+    /// Runs before anything that ends the use of the tenant's current database: `deprovision`,
+    /// `restore`, `suspend`, and `maintain` where it is exclusive.
+    async fn before_retiring(&self, tenant: &TenantId);
+}
+
+#[async_trait]
+impl<L: FactoryLayer> DatabaseFactory for L {
+    fn name(&self) -> &'static str {
+        self.inner().name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner().capabilities()
+    }
+
+    async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters> {
+        FactoryLayer::get_adapters(self, tenant).await
+    }
+
+    async fn provision(&self, tenant: &TenantId) -> Result<()> {
+        self.inner().provision(tenant).await
+    }
+
+    async fn deprovision(&self, tenant: &TenantId) -> Result<()> {
+        self.before_retiring(tenant).await;
+        self.inner().deprovision(tenant).await
+    }
+
+    fn list(&self) -> BoxStream<'_, Result<DatabaseEntry>> {
+        self.inner().list()
+    }
+
+    async fn describe(&self, tenant: &TenantId) -> Result<DatabaseInfo> {
+        self.inner().describe(tenant).await
+    }
+
+    async fn maintain(&self, tenant: &TenantId, mode: MaintenanceMode) -> Result<Maintenance> {
+        if mode == MaintenanceMode::Exclusive {
+            self.before_retiring(tenant).await;
+        }
+        self.inner().maintain(tenant, mode).await
+    }
+
+    async fn suspend(&self, tenant: &TenantId) -> Result<()> {
+        self.before_retiring(tenant).await;
+        self.inner().suspend(tenant).await
+    }
+
+    async fn activate(&self, tenant: &TenantId) -> Result<()> {
+        self.inner().activate(tenant).await
+    }
+
+    async fn backup(
+        &self,
+        tenant: &TenantId,
+        sink: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<BackupManifest> {
+        self.inner().backup(tenant, sink).await
+    }
+
+    async fn restore(
+        &self,
+        tenant: &TenantId,
+        manifest: &BackupManifest,
+        source: &mut (dyn AsyncRead + Send + Unpin),
+        options: RestoreOptions,
+    ) -> Result<()> {
+        self.before_retiring(tenant).await;
+        self.inner().restore(tenant, manifest, source, options).await
+    }
+}
+
+/// A factory whose handles make the application's own adapters. From
+/// [`DatabaseFactoryExt::create_adapters`](crate::DatabaseFactoryExt::create_adapters).
+#[derive(Debug)]
+pub struct WithCreateAdapters {
+    inner: Arc<dyn DatabaseFactory>,
+    create: CreateAdapters,
+}
+
+impl WithCreateAdapters {
+    pub(crate) fn new(inner: Arc<dyn DatabaseFactory>, create: CreateAdapters) -> Self {
+        Self { inner, create }
+    }
+}
+
+#[async_trait]
+impl FactoryLayer for WithCreateAdapters {
+    fn inner(&self) -> &dyn DatabaseFactory {
+        &*self.inner
+    }
+
+    async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters> {
+        let data = self.inner.get_adapters(tenant).await?;
+        Ok(data.with_create_adapters(self.create.clone()))
+    }
+
+    async fn before_retiring(&self, _tenant: &TenantId) {}
+}

@@ -1,0 +1,46 @@
+#![doc = include_str!("README.md")]
+
+mod adapters;
+mod cache;
+mod capabilities;
+mod driver;
+mod error;
+mod factory;
+mod gate;
+mod handles;
+mod layer;
+mod name;
+mod ports;
+mod registry;
+mod sql;
+mod stamp;
+mod tenant;
+
+pub use adapters::{
+    CreateAdapters, DataAdapters, DataStream, DataTransaction, Opening, ReadAdapters,
+};
+pub use cache::{CacheSettings, CachedFactory};
+pub use capabilities::{Capabilities, ReadOnly};
+pub use driver::{Connection, Driver, DriverTransaction};
+pub use error::{Error, ErrorKind, Result};
+pub use factory::{
+    BackupManifest, DatabaseEntry, DatabaseFactory, DatabaseFactoryExt, DatabaseInfo, Maintenance,
+    MaintenanceMode, RestoreOptions,
+};
+pub use gate::{BudgetPermit, ConnectionBudget};
+pub use handles::OpenHandles;
+pub use layer::{FactoryLayer, WithCreateAdapters};
+pub use name::{DatabaseName, NameRules};
+pub use ports::{
+    DerivedPlacements, FactoryContext, Placement, PlacementStore, SchemaTemplate, Secret,
+    SecretRef, SecretStore, TenantInfo, TenantSource,
+};
+pub use registry::{Provider, Registry};
+pub use stamp::Stamp;
+pub use tenant::{DeploymentId, Generation, TenantId, TenantState};
+
+/// What [`register_factory!`] expands to needs; not for anybody else.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory;
+}
