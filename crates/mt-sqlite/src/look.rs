@@ -1,0 +1,111 @@
+use std::path::Path;
+
+use mt_core::{Stamp, TenantId};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use sea_orm::DbBackend;
+
+use crate::{
+    SqliteConfig,
+    error::{Error, Result},
+};
+
+/// What one look at a database file tells.
+#[derive(Debug)]
+pub(crate) enum Look {
+    Stamped {
+        stamp: Stamp,
+        applied: Vec<String>,
+    },
+    /// A database, or an empty file, with no table at all.
+    Empty,
+    /// Tables, and no stamp among them.
+    Unstamped,
+}
+
+impl Look {
+    /// The stamp and the applied migrations.
+    ///
+    /// # Errors
+    /// `ForeignDatabase`: there is no stamp.
+    pub(crate) fn stamped(self, tenant: &TenantId) -> mt_core::Result<(Stamp, Vec<String>)> {
+        match self {
+            Self::Stamped { stamp, applied } => Ok((stamp, applied)),
+            Self::Empty | Self::Unstamped => Err(Stamp::missing(tenant)),
+        }
+    }
+}
+
+/// Opens the file, reads, and closes it again.
+///
+/// Through SQLite itself and never by reading the file: closing a plain file handle would drop the
+/// locks this process holds on it for the connections it has open.
+pub(crate) fn look(
+    path: &Path,
+    config: &SqliteConfig,
+    ledger: Option<&str>,
+) -> mt_core::Result<Look> {
+    let connection = open(path, config)?;
+    let query = Stamp::select(DbBackend::Sqlite, None).sql;
+    let ledger = match ledger {
+        None => None,
+        Some(ledger) => Some(read_ledger(&connection, ledger)?),
+    };
+    let stamp = connection.query_row(&query, [], |row| {
+        Ok((
+            row.get::<_, String>(0)?,
+            row.get::<_, String>(1)?,
+            row.get::<_, String>(2)?,
+            row.get::<_, i64>(3)?,
+        ))
+    });
+    match stamp {
+        Ok((tenant, deployment, created_at, generation)) => Ok(Look::Stamped {
+            stamp: Stamp::from_columns(&tenant, &deployment, &created_at, generation)?,
+            applied: ledger.unwrap_or_default(),
+        }),
+        // No such table, or no row in it.
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Look::Unstamped),
+        Err(_) if !has_table(&connection, Stamp::TABLE)? => {
+            let tables: i64 = connection
+                .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
+                .map_err(Error::sqlite("read the tenant's database"))?;
+            Ok(if tables == 0 { Look::Empty } else { Look::Unstamped })
+        }
+        Err(e) => Err(Error::sqlite("read the stamp of the tenant's database")(e).into()),
+    }
+}
+
+/// The applied migrations in ascending order; none where there is no ledger.
+fn read_ledger(connection: &Connection, ledger: &str) -> Result<Vec<String>> {
+    let failed = || Error::sqlite("read the migrations of the tenant's database");
+    let query = format!("SELECT version FROM \"{}\" ORDER BY version", ledger.replace('"', "\"\""));
+    let mut statement = match connection.prepare(&query) {
+        Ok(statement) => statement,
+        Err(_) if !has_table(connection, ledger)? => return Ok(Vec::new()),
+        Err(e) => return Err(failed()(e)),
+    };
+    statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed())
+}
+
+fn has_table(connection: &Connection, name: &str) -> Result<bool> {
+    connection
+        .query_row("SELECT 1 FROM sqlite_master WHERE name = ?1", [name], |_| Ok(()))
+        .optional()
+        .map(|row| row.is_some())
+        .map_err(Error::sqlite("read the tenant's database"))
+}
+
+/// A connection without a thread, for the length of one blocking call.
+pub(crate) fn open(path: &Path, config: &SqliteConfig) -> Result<Connection> {
+    // Not read-only, though nothing is written: the last to close a database folds its log into
+    // it, and a read-only connection would leave the log lying about.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = match Connection::open_with_flags(path, flags) {
+        Err(_) if !path.exists() => return Err(Error::NoDatabase(path.to_owned())),
+        connection => connection.map_err(Error::sqlite("open the tenant's database"))?,
+    };
+    connection
+        .busy_timeout(config.busy_timeout())
+        .map_err(Error::sqlite("open the tenant's database"))?;
+    Ok(connection)
+}

@@ -1,0 +1,85 @@
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use crate::error::{Error, Result};
+
+/// A tenant's lock file, held.
+///
+/// Whoever has the tenant's database open holds it shared; whoever puts another file in its place
+/// or removes it holds it exclusively. It is the tenant's and not the file's: it stays the same
+/// when a restore switches generations. The operating system lets go of it when the process dies.
+#[derive(Debug)]
+pub(crate) struct TenantLock(#[expect(dead_code, reason = "held for its drop")] File);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Shared,
+    Exclusive,
+}
+
+/// How often a held lock is tried again. File locks cannot be waited for with a limit.
+const RETRY: Duration = Duration::from_millis(10);
+
+impl TenantLock {
+    /// Takes the lock file at `path`, waiting up to `wait`. `None`: there is no lock file, and
+    /// `create` was not set.
+    pub(crate) async fn take(
+        path: &Path,
+        mode: Mode,
+        create: bool,
+        wait: Duration,
+    ) -> Result<Option<Self>> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let file = match OpenOptions::new().read(true).write(true).create(create).open(path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound && !create => return Ok(None),
+                Err(e) => return Err(Error::file("open the lock file", path)(e)),
+            };
+            let tried = match mode {
+                Mode::Shared => file.try_lock_shared(),
+                Mode::Exclusive => file.try_lock(),
+            };
+            match tried {
+                // Deprovisioning removes the lock file; a lock on a removed file keeps nobody out.
+                Ok(()) if is_still_at(&file, path) => return Ok(Some(Self(file))),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    drop(file);
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(TryLockError::WouldBlock) => return Err(Error::Locked(path.to_owned())),
+                Err(TryLockError::Error(e)) => return Err(Error::file("lock", path)(e)),
+            }
+        }
+    }
+
+    /// Removes the lock file, while it is held exclusively.
+    pub(crate) fn remove(self, path: &Path) -> Result<()> {
+        // Where an open file cannot be removed it stays, empty.
+        if cfg!(unix) {
+            std::fs::remove_file(path).map_err(Error::file("remove", path))?;
+        }
+        drop(self);
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn is_still_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(held), Ok(there)) => identity(held) == identity(there),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_still_at(_file: &File, _path: &Path) -> bool {
+    true
+}
