@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -51,6 +51,7 @@ pub(crate) struct Inner {
     tenant: TenantId,
     provider: &'static str,
     row: StampRow,
+    opened_at: Instant,
     primary: Connection,
     read: Option<Connection>,
     read_only: ReadOnly,
@@ -151,6 +152,7 @@ impl Opening {
             tenant: self.tenant,
             provider: self.provider,
             row,
+            opened_at: Instant::now(),
             primary: self.primary,
             read: self.read,
             read_only: self.read_only,
@@ -220,6 +222,11 @@ impl DataAdapters {
     /// The newest applied migration when the database was opened, if a ledger was named.
     pub fn schema_version(&self) -> Option<&str> {
         self.inner.row.schema_version.as_deref()
+    }
+
+    /// When it was opened; what was read of the tenant before may be outdated.
+    pub fn opened_at(&self) -> Instant {
+        self.inner.opened_at
     }
 
     /// Whether the handle has been revoked, and refuses new calls.

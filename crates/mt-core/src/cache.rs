@@ -145,6 +145,13 @@ impl CachedFactory {
         self.0.settings.max - self.0.places.available_permits()
     }
 
+    /// The tenants whose databases are open and in the cache, in no particular order.
+    pub fn open_tenants(&self) -> Vec<TenantId> {
+        let entries = self.0.lock();
+        let open = entries.iter().filter(|(_, entry)| matches!(entry, Entry::Open { .. }));
+        open.map(|(tenant, _)| tenant.clone()).collect()
+    }
+
     /// Forgets the tenant's open database. It is closed as soon as nobody uses it.
     pub fn evict(&self, tenant: &TenantId) {
         drop(self.0.lock().pop(tenant));

@@ -1,0 +1,122 @@
+use std::{fmt, future::Future, sync::Arc};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use mt_core::{DataAdapters, DatabaseFactory, Error, ErrorKind, Result, TenantId};
+
+/// What a hook is told.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HookContext {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The factory, for what a hook wants to do beyond its own step. Calling `provision` again is
+    /// harmless.
+    pub factory: Arc<dyn DatabaseFactory>,
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type Hook = Arc<dyn Fn(HookContext) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
+type Seed = Arc<dyn Fn(DataAdapters) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
+
+/// How tenants' databases are made, filled and removed: a factory, and what the application adds.
+///
+/// Hooks and seeds may run again after a failed step, so they should be idempotent.
+#[derive(Clone)]
+#[must_use]
+pub struct DatabaseIsolation {
+    pub(crate) factory: Arc<dyn DatabaseFactory>,
+    seed: Option<Seed>,
+    on_provision: Option<Hook>,
+    on_deprovision: Option<Hook>,
+}
+
+impl DatabaseIsolation {
+    /// Isolation by `factory`: a provider's, one of your own, or
+    /// [`Closures`](crate::Closures).
+    pub fn new(factory: impl Into<Arc<dyn DatabaseFactory>>) -> Self {
+        Self { factory: factory.into(), seed: None, on_provision: None, on_deprovision: None }
+    }
+
+    /// Fills a new tenant's database, after its migrations and before `on_provision`.
+    pub fn seed<F, E>(mut self, seed: impl Fn(DataAdapters) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.seed =
+            Some(Arc::new(move |data| seed(data).map(|done| done.map_err(Into::into)).boxed()));
+        self
+    }
+
+    /// Runs when the tenant's database is made, migrated and seeded, before the tenant is served.
+    pub fn on_provision<F, E>(
+        mut self,
+        hook: impl Fn(HookContext) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.on_provision = Some(boxed(hook));
+        self
+    }
+
+    /// Runs when nobody uses the tenant's database any more, before it is removed. A failure keeps
+    /// the database.
+    pub fn on_deprovision<F, E>(
+        mut self,
+        hook: impl Fn(HookContext) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.on_deprovision = Some(boxed(hook));
+        self
+    }
+
+    pub(crate) async fn run_seed(&self, data: DataAdapters) -> Result<()> {
+        let Some(seed) = &self.seed else { return Ok(()) };
+        let tenant = data.tenant().clone();
+        seed(data).await.map_err(|e| failed("the seed", &tenant, e))
+    }
+
+    pub(crate) async fn run_on_provision(&self, tenant: &TenantId) -> Result<()> {
+        self.run(self.on_provision.as_ref(), "on_provision", tenant).await
+    }
+
+    pub(crate) async fn run_on_deprovision(&self, tenant: &TenantId) -> Result<()> {
+        self.run(self.on_deprovision.as_ref(), "on_deprovision", tenant).await
+    }
+
+    async fn run(&self, hook: Option<&Hook>, name: &str, tenant: &TenantId) -> Result<()> {
+        let Some(hook) = hook else { return Ok(()) };
+        let context = HookContext { tenant: tenant.clone(), factory: Arc::clone(&self.factory) };
+        hook(context).await.map_err(|e| failed(name, tenant, e))
+    }
+}
+
+fn boxed<F, E>(hook: impl Fn(HookContext) -> F + Send + Sync + 'static) -> Hook
+where
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    Arc::new(move |context| hook(context).map(|done| done.map_err(Into::into)).boxed())
+}
+
+fn failed(what: &str, tenant: &TenantId, cause: BoxError) -> Error {
+    Error::new(ErrorKind::HookFailed, format!("{what} failed"))
+        .with_tenant(tenant)
+        .with_source(cause)
+}
+
+impl fmt::Debug for DatabaseIsolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseIsolation")
+            .field("factory", &self.factory)
+            .field("seed", &self.seed.is_some())
+            .field("on_provision", &self.on_provision.is_some())
+            .field("on_deprovision", &self.on_deprovision.is_some())
+            .finish()
+    }
+}

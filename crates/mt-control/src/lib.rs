@@ -1,0 +1,19 @@
+#![doc = include_str!("README.md")]
+
+mod archive;
+mod builder;
+mod catalog;
+mod closures;
+mod fleet;
+mod handles;
+mod isolation;
+mod lifecycle;
+mod multi_tenancy;
+
+pub use archive::RestoreAs;
+pub use builder::{AccessControl, MultiTenancyBuilder};
+pub use catalog::{Catalog, TenantRecord};
+pub use closures::Closures;
+pub use fleet::{FleetReport, MigrateAll, Outcome, TenantMigration};
+pub use isolation::{DatabaseIsolation, HookContext};
+pub use multi_tenancy::{MultiTenancy, TenantStatus};

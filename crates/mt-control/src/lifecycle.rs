@@ -1,0 +1,226 @@
+//! A tenant's way through its states, one step after the other, each visible in the catalog.
+
+use mt_core::{
+    DatabaseFactory as _, Error, ErrorKind, MaintenanceMode, Result, TenantId, TenantState,
+};
+
+use crate::{MultiTenancy, TenantRecord, multi_tenancy::Inner};
+
+use TenantState::{Active, Deleted, Deprovisioning, Failed, Provisioning, Suspended};
+
+impl MultiTenancy {
+    /// Makes a tenant: reserves its row, creates its database, migrates and seeds it, runs
+    /// `on_provision`, looks whether the database answers, and only then lets it be served.
+    ///
+    /// - A failed step leaves the tenant `failed`, with the error in its row and its database in
+    ///   place. Calling again repeats the steps: what is there is adopted.
+    /// - Two calls for one tenant in one process run one after the other. In two processes both may
+    ///   run the seed and the hooks.
+    ///
+    /// # Errors
+    /// | kind | when |
+    /// |---|---|
+    /// | `TenantExists` | the tenant is there already, or one whose id differs only by case |
+    /// | `HookFailed` | the seed or `on_provision` failed |
+    ///
+    /// And as [`DatabaseFactory::provision`](mt_core::DatabaseFactory::provision) and
+    /// [`Runner::up`](mt_migration::Runner::up).
+    pub async fn provision(&self, tenant: &TenantId) -> Result<TenantRecord> {
+        let inner = &*self.inner;
+        let _turn = inner.operate(tenant).await;
+        let provider = inner.isolation.factory.name();
+        match inner.catalog.find(tenant).await? {
+            Some(record) if [Failed, Provisioning].contains(&record.state) => {
+                inner.require_moved(tenant, &[Failed, Provisioning], Provisioning).await?;
+            }
+            _ => drop(inner.catalog.reserve(tenant, provider).await?),
+        }
+        let done = inner.make(tenant).await;
+        inner.settle(tenant, &[Provisioning], Active, done).await?;
+        tracing::info!(tenant = %tenant, provider, "provisioned");
+        inner.catalog.get(tenant).await
+    }
+
+    /// [`MultiTenancy::provision`], where a tenant that is there already is success.
+    pub(crate) async fn ensure_provisioned(&self, tenant: &TenantId) -> Result<()> {
+        match (self.provision(tenant).await, self.inner.catalog.find(tenant).await?) {
+            // It is there itself, and not one whose id differs by case.
+            (Err(e), Some(_)) if e.kind() == ErrorKind::TenantExists => Ok(()),
+            (provisioned, _) => provisioned.map(drop),
+        }
+    }
+
+    /// Removes a tenant and its database: takes it out of service, ends all use of its database in
+    /// this process and waits for the others, runs `on_deprovision`, removes the database, and
+    /// keeps the row as a receipt.
+    ///
+    /// - No write is acknowledged after `on_deprovision` began.
+    /// - A failed step keeps the database as it is. The tenant is then `failed`, or in service again
+    ///   if nothing had begun; calling again goes on.
+    ///
+    /// # Errors
+    /// | kind | when |
+    /// |---|---|
+    /// | `TenantNotFound` | there is no such tenant, or it is deleted already |
+    /// | `Unsupported` | it is the main tenant |
+    /// | `InUse` | a transaction, or another process, did not let go in time; nothing was done |
+    /// | `HookFailed` | `on_deprovision` failed; the database is kept |
+    ///
+    /// And as [`DatabaseFactory::deprovision`](mt_core::DatabaseFactory::deprovision).
+    pub async fn deprovision(&self, tenant: &TenantId) -> Result<()> {
+        let inner = &*self.inner;
+        inner.refuse_main(tenant, "removed")?;
+        let _turn = inner.operate(tenant).await;
+        let before = inner.catalog.get(tenant).await?.state;
+        let from = [Active, Suspended, Failed, Provisioning, Deprovisioning];
+        inner.require_moved(tenant, &from, Deprovisioning).await?;
+        if let Err(error) = inner.end_use(tenant).await {
+            let back = if before == Deprovisioning { Failed } else { before };
+            inner.put_back(tenant, back, &error).await;
+            return Err(error);
+        }
+        let done = async {
+            inner.isolation.run_on_deprovision(tenant).await?;
+            inner.cached.deprovision(tenant).await
+        };
+        let done = done.await;
+        inner.settle(tenant, &[Deprovisioning], Deleted, done).await?;
+        inner.forget(tenant);
+        tracing::info!(tenant = %tenant, provider = inner.isolation.factory.name(), "deprovisioned");
+        Ok(())
+    }
+
+    /// Takes an active tenant out of service: nobody gets its adapters, and those given out in this
+    /// process are revoked. Where the engine can, it refuses connections too. Idempotent.
+    ///
+    /// # Errors
+    /// `TenantNotFound`; `Unsupported`: it is the main tenant; `TenantNotActive`: it is neither
+    /// active nor suspended; `InUse`: something still ran after the drain timeout. It is suspended
+    /// all the same then.
+    pub async fn suspend(&self, tenant: &TenantId) -> Result<()> {
+        let inner = &*self.inner;
+        inner.refuse_main(tenant, "suspended")?;
+        let _turn = inner.operate(tenant).await;
+        inner.require_moved(tenant, &[Active, Suspended], Suspended).await?;
+        inner.revoke(tenant).await?;
+        if inner.cached.capabilities().suspend {
+            inner.cached.suspend(tenant).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a suspended tenant back into service. Idempotent.
+    ///
+    /// # Errors
+    /// `TenantNotFound`; `TenantNotActive`: it is neither suspended nor active.
+    pub async fn activate(&self, tenant: &TenantId) -> Result<()> {
+        let inner = &*self.inner;
+        let _turn = inner.operate(tenant).await;
+        let state = inner.catalog.get(tenant).await?.state;
+        if state == Suspended && inner.cached.capabilities().suspend {
+            inner.cached.activate(tenant).await?;
+        }
+        inner.require_moved(tenant, &[Suspended, Active], Active).await?;
+        inner.forget(tenant);
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Everything between the reserved row and the active tenant. Each step can be repeated.
+    async fn make(&self, tenant: &TenantId) -> Result<()> {
+        self.cached.provision(tenant).await?;
+        self.finish(tenant, true).await
+    }
+
+    /// Brings a database that is there up to date, and looks whether it can be served.
+    pub(crate) async fn finish(&self, tenant: &TenantId, seed: bool) -> Result<()> {
+        if let Some(schema) = &self.schema {
+            let report = schema.up(&self.cached, tenant).await?;
+            let version = report.schema_version.as_deref();
+            self.catalog.note_schema(tenant, version, Some(schema.fingerprint())).await?;
+        }
+        let data = self.cached.get_adapters(tenant).await?;
+        data.stamp().check(self.catalog.deployment(), tenant, data.stamp().generation)?;
+        if seed {
+            self.isolation.run_seed(data.clone()).await?;
+        }
+        self.isolation.run_on_provision(tenant).await?;
+        data.ping().await.map_err(|e| {
+            Error::from_db_err(e, ErrorKind::Unavailable, "the new database does not answer")
+                .with_tenant(tenant)
+        })
+    }
+
+    /// Ends all use in this process, then waits until no other process has the database open.
+    pub(crate) async fn end_use(&self, tenant: &TenantId) -> Result<()> {
+        self.revoke(tenant).await?;
+        match self.cached.maintain(tenant, MaintenanceMode::Exclusive).await {
+            Ok(maintenance) => {
+                maintenance.close().await;
+                Ok(())
+            }
+            // There is nothing to keep others out of; or the factory has no such door, and what
+            // other processes do is the application's business.
+            Err(e) if [ErrorKind::TenantNotFound, ErrorKind::Unsupported].contains(&e.kind()) => {
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Notes how a step ended: `to`, or `failed` with the error.
+    pub(crate) async fn settle(
+        &self,
+        tenant: &TenantId,
+        from: &[TenantState],
+        to: TenantState,
+        done: Result<()>,
+    ) -> Result<()> {
+        match done {
+            Ok(()) => self.require_moved(tenant, from, to).await,
+            Err(error) => {
+                let error =
+                    if error.tenant().is_none() { error.with_tenant(tenant) } else { error };
+                self.put_back(tenant, Failed, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Leaves the tenant in `state`, with the error in its row.
+    pub(crate) async fn put_back(&self, tenant: &TenantId, state: TenantState, error: &Error) {
+        let from = [Provisioning, Deprovisioning, Suspended, Failed];
+        let chain = error.to_chain();
+        if let Err(second) = self.catalog.move_to(tenant, &from, state, Some(&chain)).await {
+            tracing::error!(tenant = %tenant, error = %chain, second = %second.to_chain(), "a failed step could not be noted in the catalog");
+        }
+        self.forget(tenant);
+    }
+
+    pub(crate) async fn require_moved(
+        &self,
+        tenant: &TenantId,
+        from: &[TenantState],
+        to: TenantState,
+    ) -> Result<()> {
+        if self.catalog.move_to(tenant, from, to, None).await? {
+            self.forget(tenant);
+            return Ok(());
+        }
+        let state = self.catalog.get(tenant).await?.state;
+        Err(Error::new(
+            ErrorKind::TenantNotActive,
+            format!("the tenant is {state}, and cannot become {to} from there"),
+        )
+        .with_tenant(tenant))
+    }
+
+    fn refuse_main(&self, tenant: &TenantId, what: &str) -> Result<()> {
+        if self.main.as_ref() == Some(tenant) {
+            let message = format!("the main tenant is never {what}");
+            return Err(Error::new(ErrorKind::Unsupported, message).with_tenant(tenant));
+        }
+        Ok(())
+    }
+}
