@@ -10,7 +10,6 @@ use mt_migration::Runner;
 
 use crate::{
     Catalog, DatabaseIsolation, MultiTenancy,
-    handles::TrackedFactory,
     multi_tenancy::{Inner, watch},
 };
 
@@ -116,14 +115,12 @@ impl MultiTenancyBuilder {
         let main = self.access.map(|access| access.main_tenant_id);
         let mut cache = self.cache;
         cache.pinned.extend(main.clone());
-        let tracked = TrackedFactory::new(Arc::clone(&isolation.factory));
-        let cached = CachedFactory::new(Arc::new(tracked.clone()), cache)?;
+        let cached = CachedFactory::new(Arc::clone(&isolation.factory), cache)?;
         let inner = Arc::new(Inner {
             catalog,
             isolation,
             schema: self.schema,
             main: main.clone(),
-            tracked,
             cached,
             states: Mutex::new(HashMap::new()),
             operations: Mutex::new(HashMap::new()),

@@ -5,7 +5,6 @@ mod builder;
 mod catalog;
 mod closures;
 mod fleet;
-mod handles;
 mod isolation;
 mod lifecycle;
 mod multi_tenancy;

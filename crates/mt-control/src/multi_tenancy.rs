@@ -14,9 +14,7 @@ use mt_migration::{Runner, SchemaStatus};
 use serde::Serialize;
 use tokio::{sync::OwnedMutexGuard, task::JoinHandle};
 
-use crate::{
-    Catalog, DatabaseIsolation, MultiTenancyBuilder, TenantRecord, handles::TrackedFactory,
-};
+use crate::{Catalog, DatabaseIsolation, MultiTenancyBuilder, TenantRecord};
 
 /// The tenants of an application and their databases: makes them, serves them, migrates them,
 /// removes them.
@@ -35,7 +33,6 @@ pub(crate) struct Inner {
     pub(crate) isolation: DatabaseIsolation,
     pub(crate) schema: Option<Runner>,
     pub(crate) main: Option<TenantId>,
-    pub(crate) tracked: TrackedFactory,
     pub(crate) cached: CachedFactory,
     pub(crate) states: Mutex<HashMap<TenantId, (TenantInfo, Instant)>>,
     /// One operation at a time per tenant in this process.
@@ -224,7 +221,7 @@ impl Inner {
     /// Ends all use of the tenant's database in this process.
     pub(crate) async fn revoke(&self, tenant: &TenantId) -> Result<()> {
         self.forget(tenant);
-        self.tracked.revoke(tenant, self.drain_timeout).await
+        self.cached.revoke(tenant, self.drain_timeout).await
     }
 
     /// Waits until no other operation on the tenant runs in this process.
@@ -263,6 +260,7 @@ pub(crate) async fn watch(inner: Weak<Inner>, interval: Duration) {
                 tracing::warn!(tenant = %tenant, error = %error.to_chain(), "a tenant that is no longer active is still in use");
             }
         }
+        inner.cached.evict_expired();
         // The states of tenants nobody asks for any more.
         let limit = inner.state_ttl;
         inner.states().retain(|_, (_, read_at)| read_at.elapsed() < limit);

@@ -3,24 +3,25 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream::BoxStream};
+use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use sea_orm::{
-    AccessMode, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ExecResult, IsolationLevel,
-    QueryResult, SqliteTransactionMode, Statement, StreamTrait, TransactionError,
-    TransactionOptions, TransactionSession, TransactionTrait,
+    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult,
+    Statement, StreamTrait, TransactionError, TransactionOptions, TransactionSession as _,
+    TransactionTrait,
 };
 
 use crate::{
-    Connection, ConnectionBudget, DeploymentId, DriverTransaction, Error, ErrorKind, Generation,
+    Connection, ConnectionBudget, DataTransaction, DeploymentId, Error, ErrorKind, Generation,
     ReadOnly, Result, Stamp, TenantId,
     gate::{Gate, Pass},
-    sql,
+    lane::Lane,
+    session::Session,
     stamp::StampRow,
 };
 
@@ -48,29 +49,18 @@ pub struct ReadAdapters {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    tenant: TenantId,
+    pub(crate) tenant: TenantId,
+    pub(crate) gate: Arc<Gate>,
     provider: &'static str,
     row: StampRow,
     opened_at: Instant,
     primary: Connection,
     read: Option<Connection>,
     read_only: ReadOnly,
-    gate: Arc<Gate>,
-    holds: Mutex<Vec<Hold>>,
-    closed: std::sync::atomic::AtomicBool,
-}
-
-/// What must outlive the connections, such as a lock file.
-struct Hold(#[expect(dead_code, reason = "held for its drop")] Box<dyn Any + Send + Sync>);
-
-impl fmt::Debug for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hold")
-    }
+    session: Session,
 }
 
 /// How [`DataAdapters`] are made: what is known of the database, and what to keep with it.
-#[derive(Debug)]
 #[must_use = "nothing is checked until `open`"]
 pub struct Opening {
     deployment: DeploymentId,
@@ -82,7 +72,7 @@ pub struct Opening {
     read_only: ReadOnly,
     ledger: Option<String>,
     budget: Option<Arc<dyn ConnectionBudget>>,
-    hold: Option<Hold>,
+    hold: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Opening {
@@ -120,7 +110,7 @@ impl Opening {
 
     /// Keeps `hold` until the connections are closed.
     pub fn with_hold(mut self, hold: impl Any + Send + Sync) -> Self {
-        self.hold = Some(Hold(Box::new(hold)));
+        self.hold = Some(Box::new(hold));
         self
     }
 
@@ -134,6 +124,12 @@ impl Opening {
     /// | `Corrupt` | the stamp cannot be understood |
     /// | `Unavailable` | no answer; the database's error is the source |
     pub async fn open(self) -> Result<DataAdapters> {
+        // Made first: also a cancelled open closes before it lets go of what is held.
+        let session =
+            Session::new([Some(self.primary.clone()), self.read.clone()].into_iter().flatten());
+        if let Some(hold) = self.hold {
+            session.hold(hold);
+        }
         let read = StampRow::read(&self.primary, &self.tenant, self.ledger.as_deref()).await;
         let row = read.and_then(|row| {
             row.stamp.check(self.deployment, &self.tenant, self.generation).map(|()| row)
@@ -141,14 +137,12 @@ impl Opening {
         let row = match row {
             Ok(row) => row,
             Err(error) => {
-                for connection in [Some(self.primary), self.read].into_iter().flatten() {
-                    close_quietly(&connection).await;
-                }
+                session.close().await;
                 return Err(error.with_provider(self.provider));
             }
         };
-        let gate = Arc::new(Gate::new(self.tenant.clone(), self.budget));
-        Ok(Parked::new(Inner {
+        let inner = Inner {
+            gate: Arc::new(Gate::new(self.tenant.clone(), self.budget)),
             tenant: self.tenant,
             provider: self.provider,
             row,
@@ -156,17 +150,19 @@ impl Opening {
             primary: self.primary,
             read: self.read,
             read_only: self.read_only,
-            gate,
-            holds: Mutex::new(Vec::from_iter(self.hold)),
-            closed: false.into(),
-        })
-        .lend())
+            session,
+        };
+        Ok(Parked { inner: Arc::new(inner), create: None }.lend())
     }
 }
 
-async fn close_quietly(connection: &Connection) {
-    if let Err(error) = connection.close().await {
-        tracing::warn!(error = %error, "a database did not close cleanly");
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening")
+            .field("tenant", &self.tenant)
+            .field("generation", &self.generation)
+            .field("provider", &self.provider)
+            .finish_non_exhaustive()
     }
 }
 
@@ -250,6 +246,9 @@ impl DataAdapters {
         statements: impl IntoIterator<Item = Statement> + Send,
     ) -> Result<Vec<ExecResult>, DbErr> {
         let statements: Vec<Statement> = statements.into_iter().collect();
+        if statements.is_empty() {
+            return Ok(Vec::new());
+        }
         let lane = self.lane();
         for statement in &statements {
             lane.check(&statement.sql)?;
@@ -317,16 +316,16 @@ impl DataAdapters {
     /// `InUse`: a transaction or stream was still open after `drain`. The handle stays revoked and
     /// is fenced: no further statement or commit of that transaction is let through.
     pub async fn close(&self, drain: Duration) -> Result<()> {
-        Parked(Arc::clone(&self.inner)).close(drain).await
+        self.park().close(drain).await
     }
 
     fn lane(&self) -> Lane<'_> {
         Lane { inner: &self.inner, connection: &self.inner.primary, reads: None }
     }
 
-    /// Without counting as a user of it.
+    /// The same, without counting as a user of it.
     pub(crate) fn park(&self) -> Parked {
-        Parked(Arc::clone(&self.inner))
+        Parked { inner: Arc::clone(&self.inner), create: self.create.clone() }
     }
 }
 
@@ -362,7 +361,7 @@ impl ReadAdapters {
     }
 
     fn lane(&self) -> Lane<'_> {
-        let inner = &*self.data.inner;
+        let inner = &self.data.inner;
         let connection = inner.read.as_ref().unwrap_or(&inner.primary);
         Lane { inner, connection, reads: Some(inner.read_only) }
     }
@@ -388,40 +387,39 @@ impl fmt::Debug for CreateAdapters {
     }
 }
 
-/// An open database that waits for its next user: what a cache keeps.
+/// An open database that waits for its next user: what a cache keeps, and what can be revoked.
 #[derive(Clone, Debug)]
-pub(crate) struct Parked(Arc<Inner>);
+pub(crate) struct Parked {
+    inner: Arc<Inner>,
+    create: Option<CreateAdapters>,
+}
 
 impl Parked {
-    fn new(inner: Inner) -> Self {
-        Self(Arc::new(inner))
-    }
-
     pub(crate) fn lend(&self) -> DataAdapters {
-        self.0.gate.add_user();
-        DataAdapters { inner: Arc::clone(&self.0), create: None }
+        self.inner.gate.add_user();
+        DataAdapters { inner: Arc::clone(&self.inner), create: self.create.clone() }
     }
 
     pub(crate) fn gate(&self) -> &Arc<Gate> {
-        &self.0.gate
+        &self.inner.gate
     }
 
     /// Keeps `hold` until the connections are closed.
     pub(crate) fn hold(&self, hold: impl Any + Send + Sync) {
-        let mut holds = self.0.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        holds.push(Hold(Box::new(hold)));
+        self.inner.session.hold(hold);
     }
 
     pub(crate) fn downgrade(&self) -> std::sync::Weak<Inner> {
-        Arc::downgrade(&self.0)
+        Arc::downgrade(&self.inner)
     }
 
     pub(crate) fn upgrade(weak: &std::sync::Weak<Inner>) -> Option<Self> {
-        weak.upgrade().map(Self)
+        weak.upgrade().map(|inner| Self { inner, create: None })
     }
 
+    /// As [`DataAdapters::close`].
     pub(crate) async fn close(&self, drain: Duration) -> Result<()> {
-        let inner = &*self.0;
+        let inner = &*self.inner;
         inner.gate.revoke();
         if !inner.gate.drained(drain).await {
             inner.gate.fence();
@@ -432,243 +430,8 @@ impl Parked {
             .with_tenant(&inner.tenant)
             .with_provider(inner.provider));
         }
-        if let Some(closing) = inner.closing() {
-            closing.await;
-        }
+        inner.session.close().await;
         Ok(())
-    }
-}
-
-impl Inner {
-    /// Closes the connections, then lets go of the hold; `None` when that was done before.
-    fn closing(&self) -> Option<BoxFuture<'static, ()>> {
-        if self.closed.swap(true, std::sync::atomic::Ordering::SeqCst) {
-            return None;
-        }
-        let holds = std::mem::take(&mut *self.holds.lock().unwrap_or_else(PoisonError::into_inner));
-        let connections = [Some(self.primary.clone()), self.read.clone()];
-        Some(
-            async move {
-                for connection in connections.iter().flatten() {
-                    close_quietly(connection).await;
-                }
-                drop(holds);
-            }
-            .boxed(),
-        )
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Connections close in the background; what protects the database from others must be held
-        // until they have. Without a runtime nothing is left that could close them later.
-        if let (Ok(runtime), Some(closing)) =
-            (tokio::runtime::Handle::try_current(), self.closing())
-        {
-            drop(runtime.spawn(closing));
-        }
-    }
-}
-
-/// One way to the database: which connection, and what it may be used for.
-#[derive(Clone, Copy)]
-struct Lane<'a> {
-    inner: &'a Inner,
-    connection: &'a Connection,
-    /// `Some`: for reading only, and who enforces it.
-    reads: Option<ReadOnly>,
-}
-
-impl Lane<'_> {
-    async fn enter(&self) -> Result<Pass, DbErr> {
-        self.inner.gate.enter().await.map_err(Error::into_db_err)
-    }
-
-    fn check(&self, text: &str) -> Result<(), DbErr> {
-        check(text, self.connection.backend(), self.reads)
-            .map_err(|e| e.with_tenant(&self.inner.tenant).into_db_err())
-    }
-
-    async fn execute(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.check(&statement.sql)?;
-        let _pass = self.enter().await?;
-        match self.connection {
-            Connection::SeaOrm(connection) => connection.execute_raw(statement).await,
-            Connection::Driver(driver) => driver.execute(statement).await,
-        }
-    }
-
-    async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
-        self.check(text)?;
-        let _pass = self.enter().await?;
-        match self.connection {
-            Connection::SeaOrm(connection) => connection.execute_unprepared(text).await,
-            Connection::Driver(driver) => driver.execute_unprepared(text).await,
-        }
-    }
-
-    async fn query_one(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.check(&statement.sql)?;
-        let _pass = self.enter().await?;
-        match self.connection {
-            Connection::SeaOrm(connection) => connection.query_one_raw(statement).await,
-            Connection::Driver(driver) => Ok(driver.query(statement).await?.into_iter().next()),
-        }
-    }
-
-    async fn query_all(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.check(&statement.sql)?;
-        let _pass = self.enter().await?;
-        self.connection.query(statement).await
-    }
-
-    async fn begin(&self, options: TransactionOptions) -> Result<DataTransaction, DbErr> {
-        let pass = Arc::new(self.enter().await?);
-        let options = self.with_default_mode(options);
-        let open = match self.connection {
-            Connection::SeaOrm(connection) => {
-                Open::SeaOrm(connection.begin_with_options(options).await?)
-            }
-            Connection::Driver(driver) => Open::Driver(driver.begin(options).await?),
-        };
-        Ok(DataTransaction { open, pass, backend: self.connection.backend(), reads: self.reads })
-    }
-
-    /// SQLite takes the write lock at the first write, and a transaction that has read by then can
-    /// lose it to somebody else without a second try. So a transaction that may write takes the
-    /// lock at once, unless the caller says otherwise.
-    fn with_default_mode(&self, mut options: TransactionOptions) -> TransactionOptions {
-        let writes = self.reads.is_none() && options.access_mode != Some(AccessMode::ReadOnly);
-        if self.connection.backend() == DbBackend::Sqlite {
-            options.sqlite_transaction_mode.get_or_insert(if writes {
-                SqliteTransactionMode::Immediate
-            } else {
-                SqliteTransactionMode::Deferred
-            });
-        }
-        options
-    }
-}
-
-/// Refuses what a handle never runs; and on a read handle that the engine does not guard, what
-/// does not only read.
-fn check(text: &str, backend: DbBackend, reads: Option<ReadOnly>) -> Result<()> {
-    sql::check(text, backend)?;
-    if reads == Some(ReadOnly::Handle) && !sql::only_reads(text, backend) {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "a read-only handle runs no such statement",
-        ));
-    }
-    Ok(())
-}
-
-/// A transaction on a tenant's database. Dropping it rolls back.
-///
-/// It passed the gate when it began and counts as in use until it ends.
-#[derive(Debug)]
-pub struct DataTransaction {
-    open: Open,
-    pass: Arc<Pass>,
-    backend: DbBackend,
-    reads: Option<ReadOnly>,
-}
-
-#[derive(Debug)]
-enum Open {
-    SeaOrm(DatabaseTransaction),
-    Driver(Box<dyn DriverTransaction>),
-}
-
-impl DataTransaction {
-    fn check(&self, text: &str) -> Result<(), DbErr> {
-        self.pass
-            .check()
-            .and_then(|()| check(text, self.backend, self.reads))
-            .map_err(Error::into_db_err)
-    }
-}
-
-#[async_trait]
-impl ConnectionTrait for DataTransaction {
-    fn get_database_backend(&self) -> DbBackend {
-        self.backend
-    }
-
-    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.check(&statement.sql)?;
-        match &self.open {
-            Open::SeaOrm(transaction) => transaction.execute_raw(statement).await,
-            Open::Driver(transaction) => transaction.execute(statement).await,
-        }
-    }
-
-    async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
-        self.check(text)?;
-        match &self.open {
-            Open::SeaOrm(transaction) => transaction.execute_unprepared(text).await,
-            Open::Driver(transaction) => transaction.execute_unprepared(text).await,
-        }
-    }
-
-    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.check(&statement.sql)?;
-        match &self.open {
-            Open::SeaOrm(transaction) => transaction.query_one_raw(statement).await,
-            Open::Driver(transaction) => Ok(transaction.query(statement).await?.into_iter().next()),
-        }
-    }
-
-    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.check(&statement.sql)?;
-        match &self.open {
-            Open::SeaOrm(transaction) => transaction.query_all_raw(statement).await,
-            Open::Driver(transaction) => transaction.query(statement).await,
-        }
-    }
-}
-
-impl StreamTrait for DataTransaction {
-    type Stream<'a> = DataStream<'a>;
-
-    fn get_database_backend(&self) -> DbBackend {
-        self.backend
-    }
-
-    fn stream_raw<'a>(
-        &'a self,
-        statement: Statement,
-    ) -> Pin<Box<dyn Future<Output = Result<DataStream<'a>, DbErr>> + Send + 'a>> {
-        Box::pin(async move {
-            self.check(&statement.sql)?;
-            let rows = match &self.open {
-                Open::SeaOrm(transaction) => transaction.stream_raw(statement).await?.boxed(),
-                Open::Driver(transaction) => transaction.stream(statement),
-            };
-            Ok(DataStream { rows, pass: None })
-        })
-    }
-}
-
-#[async_trait]
-impl TransactionSession for DataTransaction {
-    async fn commit(self) -> Result<(), DbErr> {
-        if let Err(fenced) = self.pass.check() {
-            self.rollback().await?;
-            return Err(fenced.into_db_err());
-        }
-        match self.open {
-            Open::SeaOrm(transaction) => transaction.commit().await,
-            Open::Driver(transaction) => transaction.commit().await,
-        }
-    }
-
-    async fn rollback(self) -> Result<(), DbErr> {
-        match self.open {
-            Open::SeaOrm(transaction) => transaction.rollback().await,
-            Open::Driver(transaction) => transaction.rollback().await,
-        }
     }
 }
 
@@ -678,6 +441,12 @@ pub struct DataStream<'a> {
     rows: BoxStream<'a, Result<QueryResult, DbErr>>,
     #[expect(dead_code, reason = "held for its drop")]
     pass: Option<Pass>,
+}
+
+impl<'a> DataStream<'a> {
+    pub(crate) fn new(rows: BoxStream<'a, Result<QueryResult, DbErr>>, pass: Option<Pass>) -> Self {
+        Self { rows, pass }
+    }
 }
 
 impl fmt::Debug for DataStream<'_> {
@@ -754,18 +523,7 @@ macro_rules! connection_traits {
                 &'a self,
                 statement: Statement,
             ) -> Pin<Box<dyn Future<Output = Result<DataStream<'a>, DbErr>> + Send + 'a>> {
-                Box::pin(async move {
-                    let lane = self.lane();
-                    lane.check(&statement.sql)?;
-                    let pass = Some(lane.enter().await?);
-                    let rows = match lane.connection {
-                        Connection::SeaOrm(connection) => {
-                            connection.stream_raw(statement).await?.boxed()
-                        }
-                        Connection::Driver(driver) => driver.stream(statement),
-                    };
-                    Ok(DataStream { rows, pass })
-                })
+                Box::pin(self.lane().stream(statement))
             }
         }
 
@@ -840,16 +598,4 @@ connection_traits!(DataAdapters);
 connection_traits!(ReadAdapters);
 
 // A transaction inside a transaction is a savepoint, whatever options are asked for.
-transaction_trait!(DataTransaction, |outer, _options| {
-    outer.pass.check().map_err(Error::into_db_err)?;
-    let open = match &outer.open {
-        Open::SeaOrm(transaction) => Open::SeaOrm(transaction.begin().await?),
-        Open::Driver(transaction) => Open::Driver(transaction.begin().await?),
-    };
-    Ok(DataTransaction {
-        open,
-        pass: Arc::clone(&outer.pass),
-        backend: outer.backend,
-        reads: outer.reads,
-    })
-});
+transaction_trait!(DataTransaction, |outer, _options| outer.nest().await);

@@ -3,7 +3,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use lru::LruCache;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    DataAdapters, DatabaseFactory, Error, ErrorKind, FactoryLayer, Result, TenantId,
+    DataAdapters, DatabaseFactory, Error, ErrorKind, FactoryLayer, OpenHandles, Result, TenantId,
     adapters::Parked,
 };
 
@@ -81,6 +81,8 @@ impl CacheSettings {
 /// time per tenant.
 ///
 /// - Lazy: a database is opened at its first use.
+/// - A database past its time to live is opened anew at its next use;
+///   [`evict_expired`](Self::evict_expired) closes those that nobody asks for.
 /// - Many callers of one tenant that is not open cause one open and share its outcome. It runs on
 ///   its own, so a caller that gives up does not cancel it for the others. A failure is not kept.
 /// - `max` bounds what is open, not what is remembered. What is in use is never closed under its
@@ -96,6 +98,8 @@ struct Cache {
     places: Arc<Semaphore>,
     idle: Arc<Notify>,
     openings: AtomicU64,
+    handles: OpenHandles,
+    closed: AtomicBool,
 }
 
 enum Entry {
@@ -136,6 +140,8 @@ impl CachedFactory {
             places: Arc::new(Semaphore::new(settings.max)),
             idle: Arc::new(Notify::new()),
             openings: AtomicU64::new(0),
+            handles: OpenHandles::default(),
+            closed: AtomicBool::new(false),
             settings,
         })))
     }
@@ -162,27 +168,44 @@ impl CachedFactory {
         self.0.lock().clear();
     }
 
-    /// Revokes and closes everything, waiting up to `drain` for what runs.
+    /// Closes what is past its time and not in use.
+    pub fn evict_expired(&self) {
+        let ttl = self.0.settings.ttl;
+        let mut entries = self.0.lock();
+        let expired: Vec<TenantId> = entries
+            .iter()
+            .filter(|(_, entry)| match entry {
+                Entry::Open { parked, since } => since.elapsed() >= ttl && parked.gate().is_idle(),
+                Entry::Opening { .. } => false,
+            })
+            .map(|(tenant, _)| tenant.clone())
+            .collect();
+        let closing: Vec<_> = expired.iter().filter_map(|tenant| entries.pop(tenant)).collect();
+        drop(entries);
+        drop(closing);
+    }
+
+    /// Revokes every handle of `tenant` that was given out, in the cache or not, waits up to
+    /// `drain` for what runs on them, and closes them.
+    ///
+    /// # Errors
+    /// `InUse`: a transaction or stream was still open after `drain`. The handles stay revoked.
+    pub async fn revoke(&self, tenant: &TenantId, drain: Duration) -> Result<()> {
+        self.evict(tenant);
+        let revoked = self.0.handles.revoke(tenant, drain).await;
+        // What was being opened meanwhile is not kept either.
+        self.evict(tenant);
+        revoked.map(drop)
+    }
+
+    /// Opens nothing any more, revokes and closes everything, waiting up to `drain` for what runs.
     ///
     /// # Errors
     /// `InUse`: something was still running on at least one.
     pub async fn close(&self, drain: Duration) -> Result<()> {
-        let parked: Vec<Parked> = {
-            let mut entries = self.0.lock();
-            let open = entries.iter().filter_map(|(_, entry)| match entry {
-                Entry::Open { parked, .. } => Some(parked.clone()),
-                Entry::Opening { .. } => None,
-            });
-            let open = open.collect();
-            entries.clear();
-            open
-        };
-        let deadline = Instant::now() + drain;
-        let mut outcome = Ok(());
-        for parked in parked {
-            let left = deadline.saturating_duration_since(Instant::now());
-            outcome = outcome.and(parked.close(left).await);
-        }
+        self.0.closed.store(true, Ordering::SeqCst);
+        let outcome = self.0.handles.revoke_all(drain).await;
+        self.evict_all();
         outcome
     }
 }
@@ -197,10 +220,12 @@ impl Cache {
         let mut entries = self.lock();
         match entries.get(tenant) {
             Some(Entry::Opening { outcome, .. }) => return Err(outcome.clone()),
-            Some(Entry::Open { parked, since })
-                if since.elapsed() < self.settings.ttl && !parked.gate().is_revoked() =>
-            {
-                return Ok(parked.lend());
+            Some(Entry::Open { parked, since }) if !parked.gate().is_revoked() => {
+                // In use, and no place to open it anew: better late than not at all.
+                let stays = !parked.gate().is_idle() && self.places.available_permits() == 0;
+                if stays || since.elapsed() < self.settings.ttl {
+                    return Ok(parked.lend());
+                }
             }
             _ => {}
         }
@@ -245,12 +270,21 @@ impl Cache {
     }
 
     async fn open_one(&self, tenant: &TenantId) -> Result<DataAdapters> {
+        let closed = || {
+            Error::new(ErrorKind::Unavailable, "the cache of open databases is closed")
+                .with_tenant(tenant)
+        };
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(closed());
+        }
         let place = self.place(tenant).await?;
         let data = self.factory.get_adapters(tenant).await?;
+        self.handles.track(&data)?;
         let parked = data.park();
         parked.hold(place);
         parked.gate().on_idle(Arc::clone(&self.idle));
-        Ok(data)
+        // Closed meanwhile: either it was found and revoked, or this sees it.
+        if self.closed.load(Ordering::SeqCst) { Err(closed()) } else { Ok(data) }
     }
 
     /// Puts the outcome of attempt `number` in its place, unless the tenant was evicted since:
@@ -327,14 +361,14 @@ impl FactoryLayer for CachedFactory {
         &*self.0.factory
     }
 
-    async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters> {
+    async fn open(&self, tenant: &TenantId) -> Result<DataAdapters> {
         match self.0.find_or_open(tenant) {
             Ok(data) => Ok(data),
             Err(outcome) => outcome.await,
         }
     }
 
-    async fn before_retiring(&self, tenant: &TenantId) {
+    fn forget(&self, tenant: &TenantId) {
         self.evict(tenant);
     }
 }

@@ -20,6 +20,9 @@ pub struct Capabilities {
     pub read_only: ReadOnly,
     /// Schema changes take part in transactions.
     pub transactional_ddl: bool,
+    /// `maintain` with [`MaintenanceMode::Exclusive`](crate::MaintenanceMode::Exclusive): other
+    /// processes can be kept out.
+    pub exclusive_maintenance: bool,
     /// `suspend` and `activate`: the engine itself refuses a suspended tenant's connections.
     pub suspend: bool,
     /// `backup`.
@@ -51,6 +54,7 @@ impl Capabilities {
         streaming: false,
         read_only: ReadOnly::Handle,
         transactional_ddl: false,
+        exclusive_maintenance: false,
         suspend: false,
         backup: false,
         restore: false,

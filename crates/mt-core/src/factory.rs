@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     Capabilities, Connection, CreateAdapters, DataAdapters, DatabaseName, DeploymentId, Generation,
-    Result, Stamp, TenantId, layer::WithCreateAdapters,
+    Result, Stamp, TenantId, layer::WithCreateAdapters, session::Session,
 };
 
 /// Makes, opens, keeps and removes the databases of tenants, one each.
@@ -42,6 +42,7 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
     /// | `TenantNotFound` | there is no database of that name | no |
     /// | `ForeignDatabase` | the stamp is missing or names somebody else | no |
     /// | `Corrupt` | what is there is no database | no |
+    /// | `TenantNotActive` | the engine refuses it, because it is suspended | no |
     /// | `InUse` | it is being restored, moved or removed | yes |
     async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters>;
 
@@ -51,7 +52,7 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
     /// - Atomic: on error no half-made database is left under the tenant's name; if cleaning up
     ///   fails, the error says so.
     /// - Idempotent: a database stamped for this tenant is adopted and its data not touched; an
-    ///   empty one without a stamp is stamped. Checked by `provision_twice_keeps_the_data`.
+    ///   empty one without a stamp is stamped. An adopted database keeps the schema it has. Checked by `provision_twice_keeps_the_data`.
     /// - Safe to call at once from several processes: all succeed, with one database. Checked by
     ///   `provision_at_once_makes_one_database`.
     /// - Durable when it returns.
@@ -98,11 +99,13 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
     /// nobody can deprovision or restore the tenant.
     ///
     /// # Errors
-    /// As [`DatabaseFactory::get_adapters`]; and for [`MaintenanceMode::Exclusive`] `InUse` where
-    /// others have the database open and do not let go.
+    /// As [`DatabaseFactory::get_adapters`]. For [`MaintenanceMode::Exclusive`] also `InUse` where
+    /// others have the database open and do not let go, and `Unsupported` where
+    /// [`Capabilities::exclusive_maintenance`] is not set.
     async fn maintain(&self, tenant: &TenantId, mode: MaintenanceMode) -> Result<Maintenance>;
 
-    /// Makes the engine itself refuse the tenant's connections. Idempotent.
+    /// Makes the engine itself refuse the tenant's connections; `describe`, `maintain`, `backup` and
+    /// `deprovision` go on working. Idempotent.
     ///
     /// # Errors
     /// `Unsupported` where [`Capabilities::suspend`] is not set; `TenantNotFound`.
@@ -212,8 +215,7 @@ pub enum MaintenanceMode {
 pub struct Maintenance {
     stamp: Stamp,
     connection: Connection,
-    #[expect(dead_code, reason = "held for its drop")]
-    hold: Box<dyn Any + Send + Sync>,
+    session: Session,
 }
 
 impl Maintenance {
@@ -224,7 +226,10 @@ impl Maintenance {
         connection: impl Into<Connection>,
         hold: impl Any + Send + Sync,
     ) -> Self {
-        Self { stamp, connection: connection.into(), hold: Box::new(hold) }
+        let connection = connection.into();
+        let session = Session::new([connection.clone()]);
+        session.hold(hold);
+        Self { stamp, connection, session }
     }
 
     /// Whose database it is.
@@ -237,11 +242,10 @@ impl Maintenance {
         &self.connection
     }
 
-    /// Closes the connection, then lets go of what kept others out.
+    /// Closes the connection, then lets go of what kept others out. Dropping does the same, without
+    /// waiting for it.
     pub async fn close(self) {
-        if let Err(error) = self.connection.close().await {
-            tracing::warn!(tenant = %self.stamp.tenant, error = %error, "a database did not close cleanly");
-        }
+        self.session.close().await;
     }
 }
 
@@ -253,7 +257,6 @@ impl fmt::Debug for Maintenance {
 
 /// What a backup is a copy of. Travels with it; holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct BackupManifest {
     /// The version of this description: [`BackupManifest::FORMAT`].
     pub format: u32,

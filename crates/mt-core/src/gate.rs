@@ -77,15 +77,16 @@ impl Gate {
 
     /// Lets one call in, for as long as the pass lives.
     pub(crate) async fn enter(self: &Arc<Self>) -> Result<Pass> {
+        self.refuse_from(DRAINING)?;
+        // Whoever only waits for a permit does not hold up a drain.
+        let permit = match &self.budget {
+            Some(budget) => Some(budget.acquire(&self.tenant).await?),
+            None => None,
+        };
         // Counted first and looked at second: whoever revokes sets the level first and counts
         // second, so one of the two always sees the other.
-        let mut pass = Pass::count(Arc::clone(self));
+        let pass = Pass::count(Arc::clone(self), permit);
         self.refuse_from(DRAINING)?;
-        if let Some(budget) = &self.budget {
-            pass.permit = Some(budget.acquire(&self.tenant).await?);
-            // Waiting for the budget takes time in which the handle may have been revoked.
-            self.refuse_from(DRAINING)?;
-        }
         Ok(pass)
     }
 
@@ -164,9 +165,9 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    fn count(gate: Arc<Gate>) -> Self {
+    fn count(gate: Arc<Gate>, permit: Option<BudgetPermit>) -> Self {
         gate.in_flight.fetch_add(1, Ordering::SeqCst);
-        Self { gate, permit: None }
+        Self { gate, permit }
     }
 
     /// Refuses the next step of a transaction whose handle has been fenced off.

@@ -1,55 +1,118 @@
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
+
 use crate::{
-    DataAdapters, Result, TenantId,
+    DataAdapters, Error, ErrorKind, Result, TenantId,
     adapters::{Inner, Parked},
 };
 
-/// The handles a factory has given out and nobody has dropped yet, so that they can be revoked.
+/// The handles a factory has given out and that are not closed yet, so that they can be revoked.
 ///
 /// Each provider keeps one and tracks what it opens.
 #[derive(Debug, Default)]
-pub struct OpenHandles(Mutex<HashMap<TenantId, Vec<Weak<Inner>>>>);
+pub struct OpenHandles(Mutex<HashMap<TenantId, Tenant>>);
+
+#[derive(Debug, Default)]
+struct Tenant {
+    handles: Vec<Weak<Inner>>,
+    /// How many [`Revoked`] there are.
+    revoked: usize,
+}
+
+/// While it lives, no new handle of its tenant is given out.
+#[must_use = "new handles are given out again as soon as this is dropped"]
+pub struct Revoked<'a> {
+    handles: &'a OpenHandles,
+    tenant: TenantId,
+}
 
 impl OpenHandles {
-    /// Remembers `data` until its last clone is dropped.
-    pub fn track(&self, data: &DataAdapters) {
-        let mut open = self.lock();
-        let handles = open.entry(data.tenant().clone()).or_default();
-        handles.retain(|weak| weak.strong_count() > 0);
-        handles.push(data.park().downgrade());
+    /// Remembers `data` until it is closed or its last clone is dropped.
+    ///
+    /// # Errors
+    /// `InUse`: the tenant's handles are being revoked, so this one must not be given out.
+    pub fn track(&self, data: &DataAdapters) -> Result<()> {
+        let mut tenants = self.lock();
+        let tenant = tenants.entry(data.tenant().clone()).or_default();
+        if tenant.revoked > 0 {
+            return Err(Error::new(
+                ErrorKind::InUse,
+                "the tenant's database is being removed, replaced or maintained",
+            )
+            .with_tenant(data.tenant()));
+        }
+        tenant.handles.retain(|weak| weak.strong_count() > 0);
+        tenant.handles.push(data.park().downgrade());
+        Ok(())
     }
 
     /// Revokes every handle of `tenant`, waits up to `drain` for what runs on them, and closes
-    /// them. Afterwards no write on them can be acknowledged.
+    /// them. Afterwards no write on them can be acknowledged, and until the answer is dropped no
+    /// new handle is given out.
     ///
     /// # Errors
-    /// `InUse`: a transaction or stream was still open after `drain`. All handles stay revoked.
-    pub async fn revoke(&self, tenant: &TenantId, drain: Duration) -> Result<()> {
-        let handles = self.lock().remove(tenant).unwrap_or_default();
-        let handles: Vec<Parked> = handles.iter().filter_map(Parked::upgrade).collect();
-        // All at once, before waiting for any.
-        for handle in &handles {
-            handle.gate().revoke();
-        }
-        let deadline = Instant::now() + drain;
-        let mut outcome = Ok(());
-        for handle in handles {
-            let closed = handle.close(deadline.saturating_duration_since(Instant::now())).await;
-            if closed.is_err() {
-                // It is still open, so the next try must find it.
-                self.lock().entry(tenant.clone()).or_default().push(handle.downgrade());
-            }
-            outcome = outcome.and(closed);
-        }
-        outcome
+    /// `InUse`: a transaction or stream was still open after `drain`. The handles stay revoked.
+    pub async fn revoke(&self, tenant: &TenantId, drain: Duration) -> Result<Revoked<'_>> {
+        let (guard, handles) = {
+            let mut tenants = self.lock();
+            let entry = tenants.entry(tenant.clone()).or_default();
+            entry.revoked += 1;
+            (Revoked { handles: self, tenant: tenant.clone() }, parked(&entry.handles))
+        };
+        close_all(handles, drain).await.map(|()| guard)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Vec<Weak<Inner>>>> {
+    /// Revokes and closes every handle of every tenant, waiting up to `drain` for what runs.
+    ///
+    /// # Errors
+    /// `InUse`: something was still open on at least one. All stay revoked.
+    pub async fn revoke_all(&self, drain: Duration) -> Result<()> {
+        let handles = self.lock().values().flat_map(|tenant| parked(&tenant.handles)).collect();
+        close_all(handles, drain).await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Tenant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn parked(handles: &[Weak<Inner>]) -> Vec<Parked> {
+    handles.iter().filter_map(Parked::upgrade).collect()
+}
+
+async fn close_all(handles: Vec<Parked>, drain: Duration) -> Result<()> {
+    // All are revoked before any is waited for.
+    for handle in &handles {
+        handle.gate().revoke();
+    }
+    let deadline = Instant::now() + drain;
+    let close = |handle: Parked| async move {
+        handle.close(deadline.saturating_duration_since(Instant::now())).await
+    };
+    join_all(handles.into_iter().map(close)).await.into_iter().collect()
+}
+
+impl Drop for Revoked<'_> {
+    fn drop(&mut self) {
+        let mut tenants = self.handles.lock();
+        if let Some(tenant) = tenants.get_mut(&self.tenant) {
+            tenant.revoked -= 1;
+            tenant.handles.retain(|weak| weak.strong_count() > 0);
+            if tenant.revoked == 0 && tenant.handles.is_empty() {
+                tenants.remove(&self.tenant);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Revoked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revoked").field("tenant", &self.tenant).finish_non_exhaustive()
     }
 }

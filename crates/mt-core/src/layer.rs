@@ -20,13 +20,14 @@ pub trait FactoryLayer: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// As there.
-    async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters> {
+    async fn open(&self, tenant: &TenantId) -> Result<DataAdapters> {
         self.inner().get_adapters(tenant).await
     }
 
-    /// Runs before anything that ends the use of the tenant's current database: `deprovision`,
-    /// `restore`, `suspend`, and `maintain` where it is exclusive.
-    async fn before_retiring(&self, tenant: &TenantId);
+    /// Forgets what it keeps of the tenant's current database. Called before and after what ends
+    /// the use of that database: `deprovision`, `restore`, `suspend`, and `maintain` where it is
+    /// exclusive.
+    fn forget(&self, tenant: &TenantId);
 }
 
 #[async_trait]
@@ -40,7 +41,7 @@ impl<L: FactoryLayer> DatabaseFactory for L {
     }
 
     async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters> {
-        FactoryLayer::get_adapters(self, tenant).await
+        self.open(tenant).await
     }
 
     async fn provision(&self, tenant: &TenantId) -> Result<()> {
@@ -48,8 +49,10 @@ impl<L: FactoryLayer> DatabaseFactory for L {
     }
 
     async fn deprovision(&self, tenant: &TenantId) -> Result<()> {
-        self.before_retiring(tenant).await;
-        self.inner().deprovision(tenant).await
+        self.forget(tenant);
+        let done = self.inner().deprovision(tenant).await;
+        self.forget(tenant);
+        done
     }
 
     fn list(&self) -> BoxStream<'_, Result<DatabaseEntry>> {
@@ -62,14 +65,16 @@ impl<L: FactoryLayer> DatabaseFactory for L {
 
     async fn maintain(&self, tenant: &TenantId, mode: MaintenanceMode) -> Result<Maintenance> {
         if mode == MaintenanceMode::Exclusive {
-            self.before_retiring(tenant).await;
+            self.forget(tenant);
         }
         self.inner().maintain(tenant, mode).await
     }
 
     async fn suspend(&self, tenant: &TenantId) -> Result<()> {
-        self.before_retiring(tenant).await;
-        self.inner().suspend(tenant).await
+        self.forget(tenant);
+        let done = self.inner().suspend(tenant).await;
+        self.forget(tenant);
+        done
     }
 
     async fn activate(&self, tenant: &TenantId) -> Result<()> {
@@ -91,8 +96,10 @@ impl<L: FactoryLayer> DatabaseFactory for L {
         source: &mut (dyn AsyncRead + Send + Unpin),
         options: RestoreOptions,
     ) -> Result<()> {
-        self.before_retiring(tenant).await;
-        self.inner().restore(tenant, manifest, source, options).await
+        self.forget(tenant);
+        let done = self.inner().restore(tenant, manifest, source, options).await;
+        self.forget(tenant);
+        done
     }
 }
 
@@ -105,7 +112,8 @@ pub struct WithCreateAdapters {
 }
 
 impl WithCreateAdapters {
-    pub(crate) fn new(inner: Arc<dyn DatabaseFactory>, create: CreateAdapters) -> Self {
+    /// Attaches `create` to what `inner` opens.
+    pub fn new(inner: Arc<dyn DatabaseFactory>, create: CreateAdapters) -> Self {
         Self { inner, create }
     }
 }
@@ -116,10 +124,10 @@ impl FactoryLayer for WithCreateAdapters {
         &*self.inner
     }
 
-    async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters> {
+    async fn open(&self, tenant: &TenantId) -> Result<DataAdapters> {
         let data = self.inner.get_adapters(tenant).await?;
         Ok(data.with_create_adapters(self.create.clone()))
     }
 
-    async fn before_retiring(&self, _tenant: &TenantId) {}
+    fn forget(&self, _tenant: &TenantId) {}
 }

@@ -8,17 +8,18 @@ mod error;
 mod factory;
 mod gate;
 mod handles;
+mod lane;
 mod layer;
 mod name;
 mod ports;
 mod registry;
+mod session;
 mod sql;
 mod stamp;
 mod tenant;
+mod transaction;
 
-pub use adapters::{
-    CreateAdapters, DataAdapters, DataStream, DataTransaction, Opening, ReadAdapters,
-};
+pub use adapters::{CreateAdapters, DataAdapters, DataStream, Opening, ReadAdapters};
 pub use cache::{CacheSettings, CachedFactory};
 pub use capabilities::{Capabilities, ReadOnly};
 pub use driver::{Connection, Driver, DriverTransaction};
@@ -28,7 +29,7 @@ pub use factory::{
     MaintenanceMode, RestoreOptions,
 };
 pub use gate::{BudgetPermit, ConnectionBudget};
-pub use handles::OpenHandles;
+pub use handles::{OpenHandles, Revoked};
 pub use layer::{FactoryLayer, WithCreateAdapters};
 pub use name::{DatabaseName, NameRules};
 pub use ports::{
@@ -38,6 +39,7 @@ pub use ports::{
 pub use registry::{Provider, Registry};
 pub use stamp::Stamp;
 pub use tenant::{DeploymentId, Generation, TenantId, TenantState};
+pub use transaction::DataTransaction;
 
 /// What [`register_factory!`] expands to needs; not for anybody else.
 #[doc(hidden)]

@@ -13,11 +13,16 @@ use crate::{Error, ErrorKind};
 /// - `ATTACH`, `DETACH` and `VACUUM INTO`, which reach other files than the tenant's;
 /// - `BEGIN`, `COMMIT`, `END`, `ROLLBACK`, `SAVEPOINT`, `RELEASE` and their like, because on a pool
 ///   they would open a transaction under whoever comes next;
-/// - a `PRAGMA` that changes a connection (SQLite dialect), for the same reason.
+/// - a `PRAGMA` (SQLite dialect) or `SET` (PostgreSQL) that changes a connection, and temporary
+///   objects, for the same reason: a temporary table would hide the tenant's own.
 ///
 /// # Errors
 /// `Unsupported`, naming the statement and what to use.
 pub(crate) fn check(sql: &str, backend: DbBackend) -> Result<(), Error> {
+    if sql.as_bytes().contains(&0) {
+        // Engines stop reading there, and not all drivers survive it.
+        return Err(Error::new(ErrorKind::Unsupported, "a statement has no NUL character in it"));
+    }
     if is_plainly_harmless(sql) {
         return Ok(());
     }
@@ -28,14 +33,21 @@ pub(crate) fn check(sql: &str, backend: DbBackend) -> Result<(), Error> {
 ///
 /// For engines that cannot enforce it themselves. Errs on the side of refusing.
 pub(crate) fn only_reads(sql: &str, backend: DbBackend) -> bool {
-    Statements::new(sql, backend).all(|statement| match statement.verb().as_str() {
-        "" => true,
-        "SELECT" | "VALUES" | "EXPLAIN" => !statement.has("INTO"),
-        "WITH" => !["INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "INTO"]
-            .iter()
-            .any(|word| statement.has(word)),
-        "PRAGMA" => statement.check(backend).is_ok(),
-        _ => false,
+    const WRITES: [&str; 5] = ["INSERT", "UPDATE", "DELETE", "MERGE", "INTO"];
+    Statements::new(sql, backend).all(|statement| match statement.0.first() {
+        None => true,
+        Some(Token::Word(word)) => match word.to_ascii_uppercase().as_str() {
+            "SELECT" | "VALUES" | "WITH" | "EXPLAIN" => {
+                !WRITES.iter().any(|word| statement.has(word))
+            }
+            "PRAGMA" => {
+                backend == DbBackend::Sqlite
+                    && statement.is_harmless_pragma()
+                    && !["optimize", "defer_foreign_keys"].iter().any(|word| statement.has(word))
+            }
+            _ => false,
+        },
+        Some(_) => false,
     })
 }
 
@@ -88,8 +100,10 @@ const READABLE_PRAGMAS: [&str; 14] = [
 enum Token<'a> {
     /// A bare word, or a number.
     Word(&'a str),
-    /// A quoted word or string, without saying which.
-    Quoted,
+    /// A quoted word or string, with its quotes.
+    Quoted(&'a str),
+    /// A parameter, such as `?1` or `:name`.
+    Parameter,
     /// Any other character that is not white space.
     Mark(u8),
 }
@@ -108,7 +122,7 @@ impl Statement<'_> {
             .iter()
             .map_while(|token| match token {
                 Token::Word(word) => Some(*word),
-                Token::Quoted | Token::Mark(_) => None,
+                Token::Quoted(_) | Token::Parameter | Token::Mark(_) => None,
             })
             .skip_while(|word| {
                 ["EXPLAIN", "QUERY", "PLAN"].iter().any(|skip| word.eq_ignore_ascii_case(skip))
@@ -131,8 +145,29 @@ impl Statement<'_> {
             }
     }
 
+    /// `CREATE TEMP …`, `CREATE … temp.name`, and PostgreSQL's `CREATE LOCAL TEMPORARY …`.
+    fn makes_temporary(&self) -> bool {
+        let is_temp = |token: &Token<'_>| match token {
+            Token::Word(word) => {
+                word.eq_ignore_ascii_case("temp") || word.eq_ignore_ascii_case("temporary")
+            }
+            Token::Quoted(text) => text
+                .get(1..text.len().saturating_sub(1))
+                .is_some_and(|name| name.eq_ignore_ascii_case("temp")),
+            Token::Parameter | Token::Mark(_) => false,
+        };
+        let by_keyword = self.words().skip(1).take(2).any(|word| is_temp(&Token::Word(word)));
+        let in_schema = self
+            .0
+            .windows(2)
+            .any(|pair| matches!(pair, [name, Token::Mark(b'.')] if is_temp(name)));
+        by_keyword || in_schema
+    }
+
     fn check(&self, backend: DbBackend) -> Result<(), Error> {
+        const CONNECTION: &str = "it changes the connection for whoever uses it next";
         let verb = self.verb();
+        let postgres = backend == DbBackend::Postgres;
         let advice = match verb.as_str() {
             "ATTACH" | "DETACH" => "a tenant's handle reaches the tenant's database only",
             "VACUUM" if self.has("INTO") => {
@@ -142,20 +177,26 @@ impl Statement<'_> {
             | "ABORT" | "PREPARE" => {
                 "transactions are opened with `begin`, `transaction` or `batch`"
             }
-            "PRAGMA" if backend == DbBackend::Sqlite && !self.is_harmless_pragma() => {
-                "it changes the connection for whoever uses it next"
+            "PRAGMA" if !postgres && !self.is_harmless_pragma() => CONNECTION,
+            "SET" if postgres && !self.has("LOCAL") && !self.has("CONSTRAINTS") => CONNECTION,
+            "RESET" | "DISCARD" | "DEALLOCATE" | "EXECUTE" | "LISTEN" | "UNLISTEN" | "DECLARE"
+            | "LOAD"
+                if postgres =>
+            {
+                CONNECTION
             }
+            "CREATE" if self.makes_temporary() => CONNECTION,
             _ => return Ok(()),
         };
         Err(Error::new(
             ErrorKind::Unsupported,
-            format!("`{verb}` is not run on a tenant's handle: {advice}"),
+            format!("`{verb}` is not run on a tenant's handle in this form: {advice}"),
         ))
     }
 
     fn is_harmless_pragma(&self) -> bool {
         // PRAGMA [schema .] name [= value | (value)]
-        let rest = &self.0[1..];
+        let rest = self.0.get(1..).unwrap_or_default();
         let rest = match rest {
             [Token::Word(_), Token::Mark(b'.'), rest @ ..] => rest,
             rest => rest,
@@ -200,7 +241,9 @@ impl<'a> Iterator for Statements<'a> {
                         self.in_trigger = false;
                         continue;
                     }
-                    self.in_trigger |= statement.is_trigger();
+                    // PostgreSQL's triggers call a function and have no body.
+                    let sqlite = self.tokens.backend != DbBackend::Postgres;
+                    self.in_trigger |= sqlite && statement.is_trigger();
                     return Some(statement);
                 }
                 Some(token) => tokens.push(token),
@@ -228,17 +271,27 @@ impl<'a> Tokens<'a> {
         self.take(to);
     }
 
-    fn skip_space(&mut self) {
+    fn is_postgres(&self) -> bool {
+        self.backend == DbBackend::Postgres
+    }
+
+    /// White space and comments. Answers whether there was a new line among them.
+    fn skip_space(&mut self) -> bool {
+        let before = self.rest;
         loop {
             // SQLite takes a byte order mark for white space.
-            self.rest =
-                self.rest.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+            let is_space = |c: char| {
+                c.is_ascii_whitespace() || c == '\u{b}' || (c == '\u{feff}' && !self.is_postgres())
+            };
+            self.rest = self.rest.trim_start_matches(is_space);
             if self.rest.starts_with("--") {
-                self.skip_past("\n");
+                let ends: &[char] = if self.is_postgres() { &['\n', '\r'] } else { &['\n'] };
+                let to = self.rest.find(ends).map_or(self.rest.len(), |at| at + 1);
+                self.take(to);
             } else if self.rest.starts_with("/*") {
                 self.skip_block_comment();
             } else {
-                return;
+                return before[..before.len() - self.rest.len()].contains(['\n', '\r']);
             }
         }
     }
@@ -251,7 +304,7 @@ impl<'a> Tokens<'a> {
             if self.rest.starts_with("*/") {
                 self.take(2);
                 depth -= 1;
-            } else if self.rest.starts_with("/*") && self.backend == DbBackend::Postgres {
+            } else if self.rest.starts_with("/*") && self.is_postgres() {
                 self.take(2);
                 depth += 1;
             } else {
@@ -281,14 +334,55 @@ impl<'a> Tokens<'a> {
         self.take(end);
     }
 
+    /// A string of PostgreSQL goes on where another begins on a later line, in the same mode.
+    fn skip_continued(&mut self, backslash_escapes: bool) {
+        loop {
+            let after = self.rest;
+            if !(self.skip_space() && self.rest.starts_with('\'')) {
+                self.rest = after;
+                return;
+            }
+            self.skip_quoted('\'', backslash_escapes);
+        }
+    }
+
     /// PostgreSQL's `$tag$ … $tag$`; `None` where the dollar is a parameter.
     fn dollar_quote(&self) -> Option<&'a str> {
-        let after = self.rest.strip_prefix('$')?;
+        let after = self.rest.strip_prefix('$').filter(|_| self.is_postgres())?;
         let tag = after.find('$')?;
-        let is_tag = after[..tag].chars().all(|c| c.is_alphanumeric() || c == '_')
+        let is_tag = after[..tag].chars().all(|c| is_word(c) && c != '$')
             && !after.starts_with(|c: char| c.is_ascii_digit());
-        (self.backend == DbBackend::Postgres && is_tag).then(|| &self.rest[..tag + 2])
+        is_tag.then(|| &self.rest[..tag + 2])
     }
+
+    /// SQLite's parameters: `?1`, `:a`, `@a`, `#1`, `$a`, `$a::b(…)`. What stands in those
+    /// parentheses, up to the first `)` or space, is part of the name.
+    fn skip_parameter(&mut self) {
+        self.take(1);
+        let mut length = 0;
+        loop {
+            let rest = &self.rest[length..];
+            match rest.chars().next() {
+                Some(c) if is_word(c) => length += c.len_utf8(),
+                Some(':') if rest.starts_with("::") => length += 2,
+                Some('(') if length > 0 => {
+                    let is_end = |c: char| c == ')' || c.is_ascii_whitespace() || c == '\u{b}';
+                    length += rest.find(is_end).unwrap_or(rest.len());
+                    if self.rest[length..].starts_with(')') {
+                        length += 1;
+                    }
+                    break;
+                }
+                _ => break,
+            }
+        }
+        self.take(length);
+    }
+}
+
+/// A character of a bare word, in both dialects.
+const fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
 }
 
 impl<'a> Iterator for Tokens<'a> {
@@ -297,23 +391,34 @@ impl<'a> Iterator for Tokens<'a> {
     fn next(&mut self) -> Option<Token<'a>> {
         self.skip_space();
         let first = self.rest.chars().next()?;
-        let postgres = self.backend == DbBackend::Postgres;
+        let before = self.rest;
+        let postgres = self.is_postgres();
         if let Some(tag) = self.dollar_quote() {
             self.take(tag.len());
             self.skip_past(tag);
-            return Some(Token::Quoted);
+            return Some(Token::Quoted(tag));
         }
         match first {
-            '\'' | '"' => self.skip_quoted(first, false),
+            '\'' => {
+                self.skip_quoted(first, false);
+                if postgres {
+                    self.skip_continued(false);
+                }
+            }
+            '"' => self.skip_quoted(first, false),
             '`' if !postgres => self.skip_quoted(first, false),
             '[' if !postgres => self.skip_past("]"),
             'e' | 'E' if postgres && self.rest[1..].starts_with('\'') => {
                 self.take(1);
                 self.skip_quoted('\'', true);
+                self.skip_continued(true);
             }
-            c if c.is_alphanumeric() || c == '_' || c == '$' => {
-                let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-                let end = self.rest.find(|c| !is_part(c)).unwrap_or(self.rest.len());
+            '$' | ':' | '@' | '#' if !postgres => {
+                self.skip_parameter();
+                return Some(Token::Parameter);
+            }
+            c if is_word(c) => {
+                let end = self.rest.find(|c| !is_word(c)).unwrap_or(self.rest.len());
                 return Some(Token::Word(self.take(end)));
             }
             c => {
@@ -321,7 +426,7 @@ impl<'a> Iterator for Tokens<'a> {
                 return Some(Token::Mark(u8::try_from(c).unwrap_or(b'?')));
             }
         }
-        Some(Token::Quoted)
+        Some(Token::Quoted(&before[..before.len() - self.rest.len()]))
     }
 }
 
@@ -348,6 +453,10 @@ mod tests {
             "SELECT [a;b], `c;d`, \"e;f\"; VACUUM main INTO '/tmp/x'",
             "VACUUM INTO '/tmp/x'",
             "EXPLAIN ATTACH 'x' AS y",
+            "SELECT $a('); ATTACH 'x' AS y; SELECT 1 --')",
+            "SELECT :a::b(\"); ATTACH 'x' AS y; SELECT 1 --",
+            "SELECT @a(/*); ATTACH 'x' AS y",
+            "SELECT 1\0; ATTACH 'x' AS y",
             "SELECT 1 /* open; ATTACH */; ATTACH 'x' AS y",
             "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END; ATTACH 'x' AS y",
             "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; ATTACH 'x' AS y; END;",
@@ -373,6 +482,12 @@ mod tests {
             "PRAGMA writable_schema",
             "PRAGMA \"foreign_keys\" = 0",
             "PRAGMA",
+            "CREATE TEMP TABLE t (a)",
+            "CREATE TEMPORARY VIEW t AS SELECT 1",
+            "CREATE TABLE temp.t (a)",
+            "CREATE TABLE \"Temp\" . t (a)",
+            "CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END",
+            "\0",
         ] {
             assert!(refused(sql), "{sql}");
         }
@@ -389,7 +504,8 @@ mod tests {
             "SELECT 'x; ATTACH y', \"BEGIN\" -- ; ATTACH\n FROM t",
             "CREATE TABLE attach (\"begin\" text)",
             "CREATE TRIGGER t AFTER INSERT ON a BEGIN UPDATE b SET c = CASE WHEN 1 THEN 2 END; END;",
-            "CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END; SELECT 2",
+            "CREATE TABLE temperature (temp int)",
+            "SELECT $a, :b, @c, ?1, #1",
             "PRAGMA table_info('users')",
             "PRAGMA main.foreign_key_list(logs)",
             "PRAGMA foreign_keys",
@@ -407,6 +523,20 @@ mod tests {
         assert!(!refused("/* a /* b */ ; COMMIT */ SELECT 1"));
         assert!(refused("SELECT $1; COMMIT"));
         assert!(refused("SELECT '\\'; COMMIT --'"));
+        assert!(!refused("SET LOCAL statement_timeout = 5"));
+        for sql in [
+            "SELECT E'a'\n'\\''; COMMIT --'",
+            "SELECT $😀$ ' $😀$; COMMIT --'",
+            "SELECT 1 AS a😀$$; COMMIT; --$$",
+            "SELECT 1 AS a\u{a0}$$; COMMIT; --$$",
+            "SELECT 1 -- x\r; COMMIT",
+            "CREATE TRIGGER t AFTER INSERT ON a EXECUTE FUNCTION f(); END",
+            "SET search_path = x",
+            "DISCARD ALL",
+            "CREATE LOCAL TEMPORARY TABLE t (a int)",
+        ] {
+            assert!(refused(sql), "{sql}");
+        }
     }
 
     #[test]
@@ -421,9 +551,13 @@ mod tests {
             "CREATE TABLE a (b)",
             "PRAGMA user_version = 1",
             "SELECT * INTO x FROM y",
+            "PRAGMA optimize=0x10002",
+            "(WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x)",
         ] {
             assert!(!reads(sql), "{sql}");
         }
+        assert!(!only_reads("EXPLAIN (ANALYZE) DELETE FROM t", DbBackend::Postgres));
+        assert!(only_reads("EXPLAIN (ANALYZE) SELECT 1", DbBackend::Postgres));
     }
 
     proptest! {

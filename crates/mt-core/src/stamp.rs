@@ -1,7 +1,7 @@
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sea_orm::{
     DbBackend, DbErr, QueryResult, Statement,
-    sea_query::{Alias, ColumnDef, Expr, ExprTrait, Query, Table},
+    sea_query::{Alias, ColumnDef, Expr, ExprTrait, InsertStatement, OnConflict, Query, Table},
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,8 @@ impl Stamp {
         }
     }
 
-    /// The statements that write it into a database that has none.
+    /// The statements that write it into a database that has none. Where somebody else was faster
+    /// theirs stays: read it back and check it.
     ///
     /// They also make the (empty) migration ledger `ledger` where it is missing, so that stamp and
     /// schema version can be read in one query from then on. Values stand in the text: there are
@@ -52,6 +53,11 @@ impl Stamp {
     pub fn to_statements(&self, backend: DbBackend, ledger: Option<&str>) -> Vec<Statement> {
         let mut table = Table::create();
         table.table(Alias::new(Self::TABLE)).if_not_exists();
+        // There cannot be two: of two who stamp at once, one finds the other's.
+        let one = Expr::col(Alias::new("one"));
+        table.col(
+            ColumnDef::new(Alias::new("one")).integer().not_null().primary_key().check(one.eq(1)),
+        );
         for column in ["tenant", "deployment", "created_at"] {
             table.col(ColumnDef::new(Alias::new(column)).string().not_null());
         }
@@ -67,28 +73,33 @@ impl Stamp {
                 .col(ColumnDef::new(Alias::new("applied_at")).big_integer().not_null());
             statements.push(backend.build(&table));
         }
-        statements.extend(self.to_replacing_statements(backend));
+        let first = OnConflict::column(Alias::new("one")).do_nothing().to_owned();
+        let insert = self.insert().on_conflict(first).to_owned();
+        statements.push(Statement::from_string(backend, to_text(backend, &insert)));
         statements
     }
 
     /// The statements that put it in the place of another stamp, in a database that was cloned or
     /// restored.
     pub fn to_replacing_statements(&self, backend: DbBackend) -> Vec<Statement> {
-        let table = Alias::new(Self::TABLE);
-        let delete = Query::delete().from_table(table.clone()).to_owned();
-        let insert = Query::insert()
-            .into_table(table)
-            .columns(["tenant", "deployment", "created_at", "generation"].map(Alias::new))
+        let delete = Query::delete().from_table(Alias::new(Self::TABLE)).to_owned();
+        [to_text(backend, &delete), to_text(backend, &self.insert())]
+            .map(|sql| Statement::from_string(backend, sql))
+            .into()
+    }
+
+    fn insert(&self) -> InsertStatement {
+        Query::insert()
+            .into_table(Alias::new(Self::TABLE))
+            .columns(["one", "tenant", "deployment", "created_at", "generation"].map(Alias::new))
             .values_panic([
+                Expr::val(1),
                 Expr::val(self.tenant.as_str()),
                 Expr::val(self.deployment.to_string()),
                 Expr::val(self.created_at.to_rfc3339()),
                 Expr::val(i64::from(self.generation.get())),
             ])
-            .to_owned();
-        [to_text(backend, &delete), to_text(backend, &insert)]
-            .map(|sql| Statement::from_string(backend, sql))
-            .into()
+            .to_owned()
     }
 
     /// The query that reads it: columns `tenant`, `deployment`, `created_at`, `generation`, and

@@ -188,8 +188,7 @@ pub(crate) async fn put_back(
     };
     factory.blocking(work).await?;
 
-    let lock_path = factory.files.lock_path(tenant);
-    let lock = factory.take_over(tenant, &lock_path).await?;
+    let (_revoked, lock) = factory.take_over(tenant).await?;
     // While the copy was received somebody may have restored, removed or provisioned the tenant.
     let now = factory.placement(tenant).await?;
     if now != before || factory.path_at(tenant, &now).exists() != replaces {

@@ -1,14 +1,11 @@
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use mt_core::{
     BackupManifest, Capabilities, DataAdapters, DatabaseEntry, DatabaseFactory, DatabaseInfo,
     ErrorKind, FactoryContext, Generation, Maintenance, MaintenanceMode, OpenHandles, Placement,
-    ReadOnly, RestoreOptions, Result, Stamp, TenantId,
+    ReadOnly, RestoreOptions, Result, Revoked, Stamp, TenantId,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -246,7 +243,7 @@ impl SqliteFactory {
             opening = opening.with_ledger(ledger);
         }
         let data = opening.open().await.map_err(sharpen)?;
-        self.handles.track(&data);
+        self.handles.track(&data)?;
         Ok(data)
     }
 
@@ -258,7 +255,9 @@ impl SqliteFactory {
         let mode = match mode {
             MaintenanceMode::Shared => Mode::Shared,
             MaintenanceMode::Exclusive => {
-                self.handles.revoke(tenant, self.config.drain_timeout()).await?;
+                let revoked = self.handles.revoke(tenant, self.config.drain_timeout()).await?;
+                // From here on the lock file keeps out whoever comes.
+                drop(revoked);
                 Mode::Exclusive
             }
         };
@@ -277,15 +276,14 @@ impl SqliteFactory {
     }
 
     /// Revokes what this process has open of the tenant, then keeps others out.
-    pub(crate) async fn take_over(
-        &self,
-        tenant: &TenantId,
-        lock_path: &Path,
-    ) -> Result<TenantLock> {
+    pub(crate) async fn take_over(&self, tenant: &TenantId) -> Result<(Revoked<'_>, TenantLock)> {
         let wait = self.config.drain_timeout();
-        self.handles.revoke(tenant, wait).await?;
-        let lock = TenantLock::take(lock_path, Mode::Exclusive, true, wait).await?;
-        lock.ok_or_else(|| Error::Locked(lock_path.to_owned()).into())
+        let lock_path = self.files.lock_path(tenant);
+        let revoked = self.handles.revoke(tenant, wait).await?;
+        match TenantLock::take(&lock_path, Mode::Exclusive, true, wait).await? {
+            Some(lock) => Ok((revoked, lock)),
+            None => Err(Error::Locked(lock_path).into()),
+        }
     }
 }
 
@@ -302,6 +300,7 @@ impl DatabaseFactory for SqliteFactory {
         capabilities.streaming = true;
         capabilities.read_only = ReadOnly::Engine;
         capabilities.transactional_ddl = true;
+        capabilities.exclusive_maintenance = true;
         capabilities.backup = true;
         capabilities.restore = self.context.placements.can_change();
         capabilities.max_bound_parameters = Some(32_766);
@@ -327,7 +326,7 @@ impl DatabaseFactory for SqliteFactory {
 
     async fn deprovision(&self, tenant: &TenantId) -> Result<()> {
         let removed = async {
-            self.handles.revoke(tenant, self.config.drain_timeout()).await?;
+            let _revoked = self.handles.revoke(tenant, self.config.drain_timeout()).await?;
             self.remove_all(tenant).await
         };
         told(tenant, removed.await)

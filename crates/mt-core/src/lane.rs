@@ -1,0 +1,125 @@
+use std::sync::Arc;
+
+use sea_orm::{
+    AccessMode, ConnectionTrait as _, DbBackend, DbErr, ExecResult, QueryResult,
+    SqliteTransactionMode, Statement, StreamTrait as _, TransactionOptions, TransactionTrait as _,
+};
+
+use futures_util::StreamExt as _;
+
+use crate::{
+    Connection, DataStream, DataTransaction, Error, ErrorKind, ReadOnly, Result, adapters::Inner,
+    gate::Pass, sql, transaction::Open,
+};
+
+/// One way to a tenant's database: which connection, and what it may be used for.
+#[derive(Clone, Copy)]
+pub(crate) struct Lane<'a> {
+    pub(crate) inner: &'a Arc<Inner>,
+    pub(crate) connection: &'a Connection,
+    /// `Some`: for reading only, and who enforces it.
+    pub(crate) reads: Option<ReadOnly>,
+}
+
+impl<'a> Lane<'a> {
+    pub(crate) async fn enter(&self) -> Result<Pass, DbErr> {
+        self.inner.gate.enter().await.map_err(Error::into_db_err)
+    }
+
+    pub(crate) fn check(&self, text: &str) -> Result<(), DbErr> {
+        check(text, self.connection.backend(), self.reads)
+            .map_err(|e| e.with_tenant(&self.inner.tenant).into_db_err())
+    }
+
+    pub(crate) async fn execute(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.check(&statement.sql)?;
+        let _pass = self.enter().await?;
+        match self.connection {
+            Connection::SeaOrm(connection) => connection.execute_raw(statement).await,
+            Connection::Driver(driver) => driver.execute(statement).await,
+        }
+    }
+
+    pub(crate) async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
+        self.check(text)?;
+        let _pass = self.enter().await?;
+        match self.connection {
+            Connection::SeaOrm(connection) => connection.execute_unprepared(text).await,
+            Connection::Driver(driver) => driver.execute_unprepared(text).await,
+        }
+    }
+
+    pub(crate) async fn query_one(
+        &self,
+        statement: Statement,
+    ) -> Result<Option<QueryResult>, DbErr> {
+        self.check(&statement.sql)?;
+        let _pass = self.enter().await?;
+        match self.connection {
+            Connection::SeaOrm(connection) => connection.query_one_raw(statement).await,
+            Connection::Driver(driver) => Ok(driver.query(statement).await?.into_iter().next()),
+        }
+    }
+
+    pub(crate) async fn query_all(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.check(&statement.sql)?;
+        let _pass = self.enter().await?;
+        self.connection.query(statement).await
+    }
+
+    pub(crate) async fn stream(self, statement: Statement) -> Result<DataStream<'a>, DbErr> {
+        self.check(&statement.sql)?;
+        let pass = Some(self.enter().await?);
+        let rows = match self.connection {
+            Connection::SeaOrm(connection) => connection.stream_raw(statement).await?.boxed(),
+            Connection::Driver(driver) => driver.stream(statement),
+        };
+        Ok(DataStream::new(rows, pass))
+    }
+
+    pub(crate) async fn begin(
+        &self,
+        options: TransactionOptions,
+    ) -> Result<DataTransaction, DbErr> {
+        let pass = self.enter().await?;
+        let options = self.with_default_mode(options);
+        let open = match self.connection {
+            Connection::SeaOrm(connection) => {
+                Open::SeaOrm(connection.begin_with_options(options).await?)
+            }
+            Connection::Driver(driver) => Open::Driver(driver.begin(options).await?),
+        };
+        let backend = self.connection.backend();
+        Ok(DataTransaction::new(open, pass, self.inner, backend, self.reads))
+    }
+
+    /// SQLite takes the write lock at the first write, and a transaction that has read by then can
+    /// lose it to somebody else without a second try. So a transaction that may write takes the
+    /// lock at once, unless the caller says otherwise. On a server one that only reads says so.
+    fn with_default_mode(&self, mut options: TransactionOptions) -> TransactionOptions {
+        let writes = self.reads.is_none() && options.access_mode != Some(AccessMode::ReadOnly);
+        if self.connection.backend() == DbBackend::Sqlite {
+            options.sqlite_transaction_mode.get_or_insert(if writes {
+                SqliteTransactionMode::Immediate
+            } else {
+                SqliteTransactionMode::Deferred
+            });
+        } else if !writes {
+            options.access_mode = Some(AccessMode::ReadOnly);
+        }
+        options
+    }
+}
+
+/// Refuses what a handle never runs; and on a read handle that the engine does not guard, what
+/// does not only read.
+pub(crate) fn check(text: &str, backend: DbBackend, reads: Option<ReadOnly>) -> Result<()> {
+    sql::check(text, backend)?;
+    if reads == Some(ReadOnly::Handle) && !sql::only_reads(text, backend) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "a read-only handle runs no such statement",
+        ));
+    }
+    Ok(())
+}

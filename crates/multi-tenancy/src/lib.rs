@@ -1,0 +1,23 @@
+#![doc = include_str!("README.md")]
+
+pub use mt_control::*;
+pub use mt_core::*;
+
+#[cfg(feature = "axum")]
+pub use mt_axum as axum;
+#[cfg(feature = "cli")]
+pub use mt_cli as cli;
+#[cfg(feature = "entity")]
+pub use mt_entity as entity;
+pub use mt_migration as migration;
+// Naming a provider's crate is what links it, and so registers it.
+#[cfg(feature = "sqlite")]
+pub use mt_sqlite as sqlite;
+
+/// The providers that are linked into this program, sorted by name.
+///
+/// # Errors
+/// `Config`: two carry one name.
+pub fn providers() -> Result<Vec<&'static str>> {
+    Ok(Registry::from_linked()?.names())
+}
