@@ -1,28 +1,17 @@
 use std::{
     any::{Any, type_name},
     fmt,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
-use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use sea_orm::{
-    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult,
-    Statement, StreamTrait, TransactionError, TransactionOptions, TransactionSession as _,
-    TransactionTrait,
+    ConnectionTrait as _, DbErr, ExecResult, Statement, TransactionOptions, TransactionSession as _,
 };
 
 use crate::{
-    Connection, ConnectionBudget, DataTransaction, DeploymentId, Error, ErrorKind, Generation,
-    ReadOnly, Result, Stamp, TenantId,
-    gate::{Gate, Pass},
-    lane::Lane,
-    session::Session,
-    stamp::StampRow,
+    Connection, DeploymentId, Error, ErrorKind, Opening, ReadOnly, Result, Stamp, TenantId,
+    gate::Gate, lane::Lane, session::Session, stamp::StampRow,
 };
 
 /// One tenant's database, opened and known to be that tenant's.
@@ -51,119 +40,13 @@ pub struct ReadAdapters {
 pub(crate) struct Inner {
     pub(crate) tenant: TenantId,
     pub(crate) gate: Arc<Gate>,
-    provider: &'static str,
-    row: StampRow,
-    opened_at: Instant,
-    primary: Connection,
-    read: Option<Connection>,
-    read_only: ReadOnly,
-    session: Session,
-}
-
-/// How [`DataAdapters`] are made: what is known of the database, and what to keep with it.
-#[must_use = "nothing is checked until `open`"]
-pub struct Opening {
-    deployment: DeploymentId,
-    tenant: TenantId,
-    generation: Generation,
-    provider: &'static str,
-    primary: Connection,
-    read: Option<Connection>,
-    read_only: ReadOnly,
-    ledger: Option<String>,
-    budget: Option<Arc<dyn ConnectionBudget>>,
-    hold: Option<Box<dyn Any + Send + Sync>>,
-}
-
-impl Opening {
-    /// Says which generation is expected. Default: [`Generation::FIRST`].
-    pub fn with_generation(mut self, generation: Generation) -> Self {
-        self.generation = generation;
-        self
-    }
-
-    /// Names the provider, for errors. Default: `custom`.
-    pub fn with_provider(mut self, provider: &'static str) -> Self {
-        self.provider = provider;
-        self
-    }
-
-    /// Gives the connection behind [`DataAdapters::read`], and says who keeps it from writing.
-    /// Default: the primary, kept from writing by the handle.
-    pub fn with_read(mut self, connection: impl Into<Connection>, read_only: ReadOnly) -> Self {
-        self.read = Some(connection.into());
-        self.read_only = read_only;
-        self
-    }
-
-    /// Names the migration ledger whose newest entry is the schema version. Default: none is read.
-    pub fn with_ledger(mut self, table: impl Into<String>) -> Self {
-        self.ledger = Some(table.into());
-        self
-    }
-
-    /// Makes every call ask for a permit first. Default: no limit.
-    pub fn with_budget(mut self, budget: Arc<dyn ConnectionBudget>) -> Self {
-        self.budget = Some(budget);
-        self
-    }
-
-    /// Keeps `hold` until the connections are closed.
-    pub fn with_hold(mut self, hold: impl Any + Send + Sync) -> Self {
-        self.hold = Some(Box::new(hold));
-        self
-    }
-
-    /// Reads the stamp and the schema version in one query, and gives out the handle if the
-    /// database is the tenant's. Otherwise everything is closed again.
-    ///
-    /// # Errors
-    /// | kind | when |
-    /// |---|---|
-    /// | `ForeignDatabase` | the stamp is missing, or names another tenant, deployment or generation |
-    /// | `Corrupt` | the stamp cannot be understood |
-    /// | `Unavailable` | no answer; the database's error is the source |
-    pub async fn open(self) -> Result<DataAdapters> {
-        // Made first: also a cancelled open closes before it lets go of what is held.
-        let session =
-            Session::new([Some(self.primary.clone()), self.read.clone()].into_iter().flatten());
-        if let Some(hold) = self.hold {
-            session.hold(hold);
-        }
-        let read = StampRow::read(&self.primary, &self.tenant, self.ledger.as_deref()).await;
-        let row = read.and_then(|row| {
-            row.stamp.check(self.deployment, &self.tenant, self.generation).map(|()| row)
-        });
-        let row = match row {
-            Ok(row) => row,
-            Err(error) => {
-                session.close().await;
-                return Err(error.with_provider(self.provider));
-            }
-        };
-        let inner = Inner {
-            gate: Arc::new(Gate::new(self.tenant.clone(), self.budget)),
-            tenant: self.tenant,
-            provider: self.provider,
-            row,
-            opened_at: Instant::now(),
-            primary: self.primary,
-            read: self.read,
-            read_only: self.read_only,
-            session,
-        };
-        Ok(Parked { inner: Arc::new(inner), create: None }.lend())
-    }
-}
-
-impl fmt::Debug for Opening {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opening")
-            .field("tenant", &self.tenant)
-            .field("generation", &self.generation)
-            .field("provider", &self.provider)
-            .finish_non_exhaustive()
-    }
+    pub(crate) provider: &'static str,
+    pub(crate) row: StampRow,
+    pub(crate) opened_at: Instant,
+    pub(crate) primary: Connection,
+    pub(crate) read: Option<Connection>,
+    pub(crate) read_only: ReadOnly,
+    pub(crate) session: Session,
 }
 
 impl DataAdapters {
@@ -186,18 +69,7 @@ impl DataAdapters {
         deployment: DeploymentId,
         connection: impl Into<Connection>,
     ) -> Opening {
-        Opening {
-            deployment,
-            tenant: tenant.clone(),
-            generation: Generation::FIRST,
-            provider: "custom",
-            primary: connection.into(),
-            read: None,
-            read_only: ReadOnly::Handle,
-            ledger: None,
-            budget: None,
-            hold: None,
-        }
+        Opening::new(tenant, deployment, connection.into())
     }
 
     /// Whose database this is.
@@ -319,7 +191,7 @@ impl DataAdapters {
         self.park().close(drain).await
     }
 
-    fn lane(&self) -> Lane<'_> {
+    pub(crate) fn lane(&self) -> Lane<'_> {
         Lane { inner: &self.inner, connection: &self.inner.primary, reads: None }
     }
 
@@ -360,7 +232,7 @@ impl ReadAdapters {
         self.data.tenant()
     }
 
-    fn lane(&self) -> Lane<'_> {
+    pub(crate) fn lane(&self) -> Lane<'_> {
         let inner = &self.data.inner;
         let connection = inner.read.as_ref().unwrap_or(&inner.primary);
         Lane { inner, connection, reads: Some(inner.read_only) }
@@ -395,6 +267,10 @@ pub(crate) struct Parked {
 }
 
 impl Parked {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner), create: None }
+    }
+
     pub(crate) fn lend(&self) -> DataAdapters {
         self.inner.gate.add_user();
         DataAdapters { inner: Arc::clone(&self.inner), create: self.create.clone() }
@@ -409,11 +285,11 @@ impl Parked {
         self.inner.session.hold(hold);
     }
 
-    pub(crate) fn downgrade(&self) -> std::sync::Weak<Inner> {
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
         Arc::downgrade(&self.inner)
     }
 
-    pub(crate) fn upgrade(weak: &std::sync::Weak<Inner>) -> Option<Self> {
+    pub(crate) fn upgrade(weak: &Weak<Inner>) -> Option<Self> {
         weak.upgrade().map(|inner| Self { inner, create: None })
     }
 
@@ -434,168 +310,3 @@ impl Parked {
         Ok(())
     }
 }
-
-/// The rows of one query as they come. Counts as in use until it is dropped.
-pub struct DataStream<'a> {
-    // In this order: the rows let go of the database before the gate is told that they have.
-    rows: BoxStream<'a, Result<QueryResult, DbErr>>,
-    #[expect(dead_code, reason = "held for its drop")]
-    pass: Option<Pass>,
-}
-
-impl<'a> DataStream<'a> {
-    pub(crate) fn new(rows: BoxStream<'a, Result<QueryResult, DbErr>>, pass: Option<Pass>) -> Self {
-        Self { rows, pass }
-    }
-}
-
-impl fmt::Debug for DataStream<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DataStream")
-    }
-}
-
-impl Stream for DataStream<'_> {
-    type Item = Result<QueryResult, DbErr>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.rows.poll_next_unpin(context)
-    }
-}
-
-type Callback<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
-
-async fn run<F, T, E>(transaction: DataTransaction, callback: F) -> Result<T, TransactionError<E>>
-where
-    F: for<'c> FnOnce(&'c DataTransaction) -> Callback<'c, T, E> + Send,
-    T: Send,
-    E: fmt::Display + fmt::Debug + Send,
-{
-    match callback(&transaction).await {
-        Ok(value) => {
-            transaction.commit().await.map_err(TransactionError::Connection)?;
-            Ok(value)
-        }
-        Err(error) => {
-            transaction.rollback().await.map_err(TransactionError::Connection)?;
-            Err(TransactionError::Transaction(error))
-        }
-    }
-}
-
-/// SeaORM's connection traits for a type with a `lane`.
-macro_rules! connection_traits {
-    ($handle:ty) => {
-        #[async_trait]
-        impl ConnectionTrait for $handle {
-            fn get_database_backend(&self) -> DbBackend {
-                self.lane().connection.backend()
-            }
-
-            async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-                self.lane().execute(statement).await
-            }
-
-            async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
-                self.lane().execute_unprepared(text).await
-            }
-
-            async fn query_one_raw(
-                &self,
-                statement: Statement,
-            ) -> Result<Option<QueryResult>, DbErr> {
-                self.lane().query_one(statement).await
-            }
-
-            async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-                self.lane().query_all(statement).await
-            }
-        }
-
-        impl StreamTrait for $handle {
-            type Stream<'a> = DataStream<'a>;
-
-            fn get_database_backend(&self) -> DbBackend {
-                self.lane().connection.backend()
-            }
-
-            fn stream_raw<'a>(
-                &'a self,
-                statement: Statement,
-            ) -> Pin<Box<dyn Future<Output = Result<DataStream<'a>, DbErr>> + Send + 'a>> {
-                Box::pin(self.lane().stream(statement))
-            }
-        }
-
-        transaction_trait!($handle, |handle, options| handle.lane().begin(options).await);
-    };
-}
-
-/// SeaORM's transaction trait for a type, given how it begins one.
-macro_rules! transaction_trait {
-    ($handle:ty, |$self:ident, $options:ident| $begin:expr) => {
-        #[async_trait]
-        impl TransactionTrait for $handle {
-            type Transaction = DataTransaction;
-
-            async fn begin(&self) -> Result<DataTransaction, DbErr> {
-                self.begin_with_options(TransactionOptions::default()).await
-            }
-
-            async fn begin_with_config(
-                &self,
-                isolation_level: Option<IsolationLevel>,
-                access_mode: Option<AccessMode>,
-            ) -> Result<DataTransaction, DbErr> {
-                self.begin_with_options(TransactionOptions {
-                    isolation_level,
-                    access_mode,
-                    ..TransactionOptions::default()
-                })
-                .await
-            }
-
-            async fn begin_with_options(
-                &self,
-                $options: TransactionOptions,
-            ) -> Result<DataTransaction, DbErr> {
-                let $self = self;
-                $begin
-            }
-
-            async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
-            where
-                F: for<'c> FnOnce(&'c DataTransaction) -> Callback<'c, T, E> + Send,
-                T: Send,
-                E: fmt::Display + fmt::Debug + Send,
-            {
-                let transaction = self.begin().await.map_err(TransactionError::Connection)?;
-                run(transaction, callback).await
-            }
-
-            async fn transaction_with_config<F, T, E>(
-                &self,
-                callback: F,
-                isolation_level: Option<IsolationLevel>,
-                access_mode: Option<AccessMode>,
-            ) -> Result<T, TransactionError<E>>
-            where
-                F: for<'c> FnOnce(&'c DataTransaction) -> Callback<'c, T, E> + Send,
-                T: Send,
-                E: fmt::Display + fmt::Debug + Send,
-            {
-                let transaction = self
-                    .begin_with_config(isolation_level, access_mode)
-                    .await
-                    .map_err(TransactionError::Connection)?;
-                run(transaction, callback).await
-            }
-        }
-    };
-}
-
-connection_traits!(DataAdapters);
-connection_traits!(ReadAdapters);
-
-// A transaction inside a transaction is a savepoint, whatever options are asked for.
-transaction_trait!(DataTransaction, |outer, _options| outer.nest().await);

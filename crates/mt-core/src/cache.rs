@@ -1,6 +1,7 @@
 use std::{
     collections::HashSet,
     fmt,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -26,7 +27,7 @@ use crate::{
 #[non_exhaustive]
 pub struct CacheSettings {
     /// The most databases open at once, in use or not. Default 100. An open SQLite tenant costs a
-    /// thread, about 0.15 MB and three file descriptors.
+    /// thread, about 0.15 MB and four file descriptors.
     pub max: usize,
     /// How long a database stays open after it was opened, used or not. Default 1 hour.
     pub ttl: Duration,
@@ -151,11 +152,10 @@ impl CachedFactory {
         self.0.settings.max - self.0.places.available_permits()
     }
 
-    /// The tenants whose databases are open and in the cache, in no particular order.
+    /// The tenants whose databases are open, in the cache or only in use any more, in no particular
+    /// order.
     pub fn open_tenants(&self) -> Vec<TenantId> {
-        let entries = self.0.lock();
-        let open = entries.iter().filter(|(_, entry)| matches!(entry, Entry::Open { .. }));
-        open.map(|(tenant, _)| tenant.clone()).collect()
+        self.0.handles.tenants()
     }
 
     /// Forgets the tenant's open database. It is closed as soon as nobody uses it.
@@ -168,13 +168,14 @@ impl CachedFactory {
         self.0.lock().clear();
     }
 
-    /// Closes what is past its time and not in use.
+    /// Closes what is past its time, not in use and not pinned.
     pub fn evict_expired(&self) {
         let ttl = self.0.settings.ttl;
         let mut entries = self.0.lock();
         let expired: Vec<TenantId> = entries
             .iter()
-            .filter(|(_, entry)| match entry {
+            .filter(|(tenant, entry)| match entry {
+                _ if self.0.settings.pinned.contains(*tenant) => false,
                 Entry::Open { parked, since } => since.elapsed() >= ttl && parked.gate().is_idle(),
                 Entry::Opening { .. } => false,
             })
@@ -306,7 +307,9 @@ impl Cache {
     async fn place(&self, tenant: &TenantId) -> Result<OwnedSemaphorePermit> {
         let wait = async {
             loop {
-                let idle = self.idle.notified();
+                // In line before looking: two that become idle at once wake two.
+                let mut idle = pin!(self.idle.notified());
+                idle.as_mut().enable();
                 if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
                     return Ok(place);
                 }
@@ -380,5 +383,11 @@ impl fmt::Debug for CachedFactory {
             .field("settings", &self.0.settings)
             .field("open", &self.open_count())
             .finish_non_exhaustive()
+    }
+}
+
+impl From<CachedFactory> for Arc<dyn DatabaseFactory> {
+    fn from(factory: CachedFactory) -> Self {
+        Arc::new(factory)
     }
 }

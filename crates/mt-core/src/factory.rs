@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     Capabilities, Connection, CreateAdapters, DataAdapters, DatabaseName, DeploymentId, Generation,
-    Result, Stamp, TenantId, layer::WithCreateAdapters, session::Session,
+    Result, Stamp, TenantId, layer::WithCreateAdapters, session::Session, stamp::StampRow,
 };
 
 /// Makes, opens, keeps and removes the databases of tenants, one each.
@@ -93,6 +93,18 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
     /// As [`DatabaseFactory::get_adapters`].
     async fn describe(&self, tenant: &TenantId) -> Result<DatabaseInfo>;
 
+    /// As [`DatabaseFactory::describe`] for each of `tenants`, in their order.
+    ///
+    /// For looking at a whole fleet. A provider that can look at many at less than so many times
+    /// the cost of one does; otherwise they are looked at one after the other, as here.
+    async fn describe_many(&self, tenants: &[TenantId]) -> Vec<Result<DatabaseInfo>> {
+        let mut infos = Vec::with_capacity(tenants.len());
+        for tenant in tenants {
+            infos.push(self.describe(tenant).await);
+        }
+        infos
+    }
+
     /// Opens the tenant's database for changing its schema.
     ///
     /// A connection of its own, with the rights to do so, that no cache shares. While it is open,
@@ -142,7 +154,7 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
     /// | kind | when | transient |
     /// |---|---|---|
     /// | `Unsupported` | [`Capabilities::restore`] is not set, or the copy is of another kind of engine | no |
-    /// | `ForeignDatabase` | it is a copy of another tenant or deployment, and `options` do not allow that | no |
+    /// | `ForeignDatabase` | it is a copy of another tenant or deployment, and `options` do not allow that; or what it would replace is not this tenant's, whatever the options | no |
     /// | `Corrupt` | the copy is not what `manifest` says | no |
     /// | `InUse` | as for `deprovision` | yes |
     async fn restore(
@@ -181,16 +193,26 @@ pub struct DatabaseInfo {
     pub name: DatabaseName,
     /// Its stamp, checked.
     pub stamp: Stamp,
-    /// The applied migrations in ascending order, if the context's schema names a ledger.
+    /// The table of the applied migrations, if the context's schema names one.
+    pub ledger: Option<String>,
+    /// The applied migrations in ascending order; none where no ledger is known.
     pub applied: Vec<String>,
     /// How much it takes up, in bytes, where the engine tells.
     pub size_bytes: Option<u64>,
 }
 
 impl DatabaseInfo {
-    /// What is known of the database `name`.
-    pub const fn new(name: DatabaseName, stamp: Stamp, applied: Vec<String>) -> Self {
-        Self { name, stamp, applied, size_bytes: None }
+    /// The database `name` with its stamp, and nothing more.
+    pub const fn new(name: DatabaseName, stamp: Stamp) -> Self {
+        Self { name, stamp, ledger: None, applied: Vec::new(), size_bytes: None }
+    }
+
+    /// Adds the applied migrations, read from the table `ledger`.
+    #[must_use]
+    pub fn with_applied(mut self, ledger: impl Into<String>, applied: Vec<String>) -> Self {
+        self.ledger = Some(ledger.into());
+        self.applied = applied;
+        self
     }
 
     /// Adds its size.
@@ -219,6 +241,33 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
+    /// Reads the stamp of the database over `connection`, and refuses it if it is not `tenant`'s in
+    /// `deployment`, or not of `generation`. `hold` is kept until it is closed.
+    ///
+    /// `connection` is a single one, never replaced by another: migrations change its settings.
+    ///
+    /// # Errors
+    /// As [`Opening::open`](crate::Opening::open).
+    pub async fn open(
+        tenant: &TenantId,
+        deployment: DeploymentId,
+        generation: Generation,
+        connection: impl Into<Connection>,
+        hold: impl Any + Send + Sync,
+    ) -> Result<Self> {
+        let connection = connection.into();
+        let session = Session::new([connection.clone()]);
+        session.hold(hold);
+        let read = StampRow::read(&connection, tenant, None).await;
+        match read.and_then(|r| r.stamp.check(deployment, tenant, generation).map(|()| r.stamp)) {
+            Ok(stamp) => Ok(Self { stamp, connection, session }),
+            Err(error) => {
+                session.close().await;
+                Err(error)
+            }
+        }
+    }
+
     /// A database over `connection` with a stamp that was checked; `hold` is kept until it is
     /// closed.
     pub fn new(

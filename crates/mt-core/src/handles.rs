@@ -33,6 +33,18 @@ pub struct Revoked<'a> {
 }
 
 impl OpenHandles {
+    /// Refuses a tenant whose handles are being revoked, before anything is opened: whoever revokes
+    /// would otherwise have to wait for what cannot be given out anyway.
+    ///
+    /// # Errors
+    /// `InUse`, as [`OpenHandles::track`].
+    pub fn admit(&self, tenant: &TenantId) -> Result<()> {
+        match self.lock().get(tenant) {
+            Some(Tenant { revoked: 1.., .. }) => Err(being_revoked(tenant)),
+            _ => Ok(()),
+        }
+    }
+
     /// Remembers `data` until it is closed or its last clone is dropped.
     ///
     /// # Errors
@@ -41,11 +53,7 @@ impl OpenHandles {
         let mut tenants = self.lock();
         let tenant = tenants.entry(data.tenant().clone()).or_default();
         if tenant.revoked > 0 {
-            return Err(Error::new(
-                ErrorKind::InUse,
-                "the tenant's database is being removed, replaced or maintained",
-            )
-            .with_tenant(data.tenant()));
+            return Err(being_revoked(data.tenant()));
         }
         tenant.handles.retain(|weak| weak.strong_count() > 0);
         tenant.handles.push(data.park().downgrade());
@@ -77,9 +85,23 @@ impl OpenHandles {
         close_all(handles, drain).await
     }
 
+    /// The tenants with a handle that is not closed yet, in no particular order.
+    pub fn tenants(&self) -> Vec<TenantId> {
+        let tenants = self.lock();
+        let in_use = tenants
+            .iter()
+            .filter(|(_, tenant)| tenant.handles.iter().any(|handle| handle.strong_count() > 0));
+        in_use.map(|(tenant, _)| tenant.clone()).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Tenant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn being_revoked(tenant: &TenantId) -> Error {
+    Error::new(ErrorKind::InUse, "the tenant's database is being removed, replaced or maintained")
+        .with_tenant(tenant)
 }
 
 fn parked(handles: &[Weak<Inner>]) -> Vec<Parked> {

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use sea_orm::{
-    AccessMode, ConnectionTrait as _, DbBackend, DbErr, ExecResult, QueryResult,
-    SqliteTransactionMode, Statement, StreamTrait as _, TransactionOptions, TransactionTrait as _,
+    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, SqliteTransactionMode,
+    Statement, StreamTrait as _, TransactionOptions, TransactionTrait as _,
 };
 
 use futures_util::StreamExt as _;
@@ -56,7 +56,7 @@ impl<'a> Lane<'a> {
         self.check(&statement.sql)?;
         let _pass = self.enter().await?;
         match self.connection {
-            Connection::SeaOrm(connection) => connection.query_one_raw(statement).await,
+            Connection::SeaOrm(connection) => query_one(connection, statement).await,
             Connection::Driver(driver) => Ok(driver.query(statement).await?.into_iter().next()),
         }
     }
@@ -122,4 +122,20 @@ pub(crate) fn check(text: &str, backend: DbBackend, reads: Option<ReadOnly>) -> 
         ));
     }
     Ok(())
+}
+
+/// The first row of a statement that may write.
+///
+/// Asked for one row, sqlx stops an SQLite statement at the first. One that writes outside of a
+/// transaction then commits as it is reset, and what the commit says is lost: on a full disk, or
+/// with a deferred foreign key, a row that was not stored would be acknowledged. Nor does SQLite
+/// fold the log into the file after such a commit. So what may write is run to its end.
+pub(crate) async fn query_one<C: ConnectionTrait>(
+    connection: &C,
+    statement: Statement,
+) -> Result<Option<QueryResult>, DbErr> {
+    if statement.db_backend == DbBackend::Sqlite && !sql::is_select(&statement.sql) {
+        return Ok(connection.query_all_raw(statement).await?.into_iter().next());
+    }
+    connection.query_one_raw(statement).await
 }

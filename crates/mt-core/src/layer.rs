@@ -63,6 +63,10 @@ impl<L: FactoryLayer> DatabaseFactory for L {
         self.inner().describe(tenant).await
     }
 
+    async fn describe_many(&self, tenants: &[TenantId]) -> Vec<Result<DatabaseInfo>> {
+        self.inner().describe_many(tenants).await
+    }
+
     async fn maintain(&self, tenant: &TenantId, mode: MaintenanceMode) -> Result<Maintenance> {
         if mode == MaintenanceMode::Exclusive {
             self.forget(tenant);
@@ -130,4 +134,10 @@ impl FactoryLayer for WithCreateAdapters {
     }
 
     fn forget(&self, _tenant: &TenantId) {}
+}
+
+impl From<WithCreateAdapters> for Arc<dyn DatabaseFactory> {
+    fn from(factory: WithCreateAdapters) -> Self {
+        Arc::new(factory)
+    }
 }

@@ -11,15 +11,17 @@ mod handles;
 mod lane;
 mod layer;
 mod name;
+mod opening;
 mod ports;
 mod registry;
 mod session;
 mod sql;
 mod stamp;
 mod tenant;
+mod traits;
 mod transaction;
 
-pub use adapters::{CreateAdapters, DataAdapters, DataStream, Opening, ReadAdapters};
+pub use adapters::{CreateAdapters, DataAdapters, ReadAdapters};
 pub use cache::{CacheSettings, CachedFactory};
 pub use capabilities::{Capabilities, ReadOnly};
 pub use driver::{Connection, Driver, DriverTransaction};
@@ -32,6 +34,7 @@ pub use gate::{BudgetPermit, ConnectionBudget};
 pub use handles::{OpenHandles, Revoked};
 pub use layer::{FactoryLayer, WithCreateAdapters};
 pub use name::{DatabaseName, NameRules};
+pub use opening::Opening;
 pub use ports::{
     DerivedPlacements, FactoryContext, Placement, PlacementStore, SchemaTemplate, Secret,
     SecretRef, SecretStore, TenantInfo, TenantSource,
@@ -39,6 +42,7 @@ pub use ports::{
 pub use registry::{Provider, Registry};
 pub use stamp::Stamp;
 pub use tenant::{DeploymentId, Generation, TenantId, TenantState};
+pub use traits::DataStream;
 pub use transaction::DataTransaction;
 
 /// What [`register_factory!`] expands to needs; not for anybody else.

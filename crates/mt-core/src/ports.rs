@@ -41,6 +41,18 @@ pub trait PlacementStore: fmt::Debug + Send + Sync + 'static {
     /// `Unavailable`: the store does not answer.
     async fn get(&self, tenant: &TenantId) -> Result<Option<Placement>>;
 
+    /// As [`PlacementStore::get`] for each of `tenants`, in their order.
+    ///
+    /// # Errors
+    /// As there.
+    async fn get_many(&self, tenants: &[TenantId]) -> Result<Vec<Option<Placement>>> {
+        let mut placements = Vec::with_capacity(tenants.len());
+        for tenant in tenants {
+            placements.push(self.get(tenant).await?);
+        }
+        Ok(placements)
+    }
+
     /// Puts `new` in the place of `expected`, atomically.
     ///
     /// # Errors

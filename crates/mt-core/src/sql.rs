@@ -58,6 +58,11 @@ fn is_plainly_harmless(sql: &str) -> bool {
     VERBS.iter().any(|verb| sql.starts_with(verb)) && !sql.as_bytes().contains(&b';')
 }
 
+/// Whether `sql` is what SeaORM builds to read: one that cannot write in SQLite. `false` says nothing.
+pub(crate) fn is_select(sql: &str) -> bool {
+    sql.starts_with("SELECT ") && !sql.as_bytes().contains(&b';')
+}
+
 /// Pragmas of the SQLite dialect whose argument asks a question, or whose setting lasts no longer
 /// than its transaction.
 const HARMLESS_PRAGMAS: [&str; 15] = [

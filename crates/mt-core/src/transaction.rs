@@ -198,7 +198,7 @@ impl ConnectionTrait for DataTransaction {
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         self.step(&statement.sql).await?;
         self.note(match &self.open {
-            Open::SeaOrm(transaction) => transaction.query_one_raw(statement).await,
+            Open::SeaOrm(transaction) => lane::query_one(transaction, statement).await,
             Open::Driver(transaction) => {
                 transaction.query(statement).await.map(|rows| rows.into_iter().next())
             }

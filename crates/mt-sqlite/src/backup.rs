@@ -7,7 +7,8 @@ use std::{
 
 use chrono::Utc;
 use mt_core::{
-    BackupManifest, DatabaseFactory as _, ErrorKind, RestoreOptions, Result, Stamp, TenantId,
+    BackupManifest, DatabaseFactory as _, ErrorKind, FactoryContext, Placement, RestoreOptions,
+    Result, Stamp, TenantId,
 };
 use rusqlite::Connection;
 use sea_orm::DbBackend;
@@ -15,11 +16,12 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
-    NAME, SqliteFactory,
+    NAME, SqliteConfig, SqliteFactory,
     error::{Error, Result as OwnResult},
-    files::remove_if_there,
-    look::{look, open},
-    tenant_lock::Mode,
+    factory::blocking,
+    files::{Files, create_private, remove_if_there},
+    look::{Others, look, open},
+    tenant_lock::{Mode, TenantLock},
 };
 
 /// A copy is a SQLite database file, complete in itself.
@@ -46,18 +48,23 @@ pub(crate) async fn take(
     sink: &mut (dyn AsyncWrite + Send + Unpin),
 ) -> Result<BackupManifest> {
     let located = factory.locate(tenant, Mode::Shared).await?;
-    let (stamp, _) = factory.look_at(tenant, &located).await?;
     let copy = Temporary(factory.files.temporary());
     let created_at = Utc::now();
     let work = {
-        let (from, to, config) = (located.path.clone(), copy.0.clone(), factory.config.clone());
+        let (to, config) = (copy.0.clone(), factory.config.clone());
         let ledger = factory.context.ledger().map(str::to_owned);
+        let (deployment, tenant) = (factory.context.deployment, tenant.clone());
         move || {
-            let source = open(&from, &config)?;
-            Ok(copy_database(&source, &to, ledger.as_deref())?)
+            // With its lock, which is held until the copy is made, also if nobody waits for it.
+            let located = located;
+            let from = &located.path;
+            let (stamp, _) = look(from, &config, None, Others::Possible)?.stamped(&tenant)?;
+            stamp.check(deployment, &tenant, located.placement.generation)?;
+            let source = open(from, &config)?;
+            Ok((stamp, copy_database(&source, &to, ledger.as_deref())?))
         }
     };
-    let contents = factory.blocking(work).await?;
+    let (stamp, contents) = blocking(work).await?;
     let (size_bytes, sha256) = send(&copy.0, sink).await?;
     Ok(BackupManifest {
         format: BackupManifest::FORMAT,
@@ -81,6 +88,7 @@ struct Contents {
 /// Copies in one step: the source's readers and writers go on, and the copy is of one moment.
 fn copy_database(source: &Connection, to: &Path, ledger: Option<&str>) -> OwnResult<Contents> {
     let copying = || Error::sqlite("copy the tenant's database");
+    create_private(to).map_err(Error::file("write", to))?;
     let mut copy = Connection::open(to).map_err(copying())?;
     let quick = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;";
     copy.execute_batch(quick).map_err(copying())?;
@@ -174,40 +182,160 @@ pub(crate) async fn put_back(
         after.database = None;
     }
     let files = factory.files.clone();
-    factory.blocking(move || Ok(files.create_directory()?)).await?;
+    blocking(move || Ok(files.create_directory()?)).await?;
     let copy = Temporary(factory.files.temporary());
     receive(manifest, source, &copy.0).await?;
     let stamp = Stamp::new(factory.context.deployment, tenant, after.generation);
     let work = {
         let (path, manifest, config) = (copy.0.clone(), manifest.clone(), factory.config.clone());
         move || {
-            let (found, _) = look(&path, &config, None)?.stamped(&manifest.tenant)?;
+            let (found, _) =
+                look(&path, &config, None, Others::Excluded)?.stamped(&manifest.tenant)?;
             found.check(manifest.deployment, &manifest.tenant, manifest.generation)?;
             Ok(verify_and_stamp(&path, &manifest, &stamp)?)
         }
     };
-    factory.blocking(work).await?;
+    blocking(work).await?;
 
     let (_revoked, lock) = factory.take_over(tenant).await?;
-    // While the copy was received somebody may have restored, removed or provisioned the tenant.
-    let now = factory.placement(tenant).await?;
-    if now != before || factory.path_at(tenant, &now).exists() != replaces {
-        return Err(mt_core::Error::new(
-            ErrorKind::Conflict,
-            "the tenant's database changed while the copy was being received; nothing was replaced",
-        ));
+    let replacement = Replacement {
+        files: factory.files.clone(),
+        config: factory.config.clone(),
+        context: factory.context.clone(),
+        tenant: tenant.clone(),
+        before,
+        after,
+        replaces,
+        copy,
+        lock,
+    };
+    // A task of its own: whoever asked may give up, but the lock is held until it is done.
+    tokio::spawn(replacement.run()).await.map_err(Error::from)?
+}
+
+/// A verified copy on its way into the place of a tenant's database.
+struct Replacement {
+    files: Files,
+    config: SqliteConfig,
+    context: FactoryContext,
+    tenant: TenantId,
+    before: Placement,
+    after: Placement,
+    /// There is a database to be replaced, and not only a tenant without one.
+    replaces: bool,
+    copy: Temporary,
+    #[expect(dead_code, reason = "held for its drop")]
+    lock: TenantLock,
+}
+
+impl Replacement {
+    async fn run(self) -> Result<()> {
+        let path_of =
+            |placement: &Placement| self.files.path(&self.files.name(&self.tenant, placement));
+        let (from, to) = (path_of(&self.before), path_of(&self.after));
+        // While the copy was received somebody may have restored, removed or provisioned the tenant.
+        let now = self.context.placements.get(&self.tenant).await?;
+        if now.as_ref() != Some(&self.before) || from.exists() != self.replaces {
+            return Err(mt_core::Error::new(
+                ErrorKind::Conflict,
+                "the tenant's database changed while the copy was being received; nothing was replaced",
+            ));
+        }
+        let replaced = self.publish(&from, &to).await?;
+        if !self.replaces {
+            return Ok(());
+        }
+        match self.switch().await {
+            Ok(()) => {}
+            Err(Switch::Refused(error)) => {
+                self.tidy(move |files| files.remove(&to)).await;
+                return Err(error);
+            }
+            // Both stay: the placement names one of them, and the next restore or removal finds
+            // the other.
+            Err(Switch::Unknown(error)) => return Err(error),
+        }
+        // The tenant has its restored database; what is left of the old one changes nothing.
+        self.tidy(move |files| match replaced {
+            Replaced::Own => files.remove(&from),
+            Replaced::Corrupt => files.put_aside(&from),
+        })
+        .await;
+        Ok(())
     }
-    let (from, to) = (factory.path_at(tenant, &before), factory.path_at(tenant, &after));
-    publish(factory, tenant, &copy, &to).await?;
-    if replaces {
-        let switched = factory.context.placements.compare_and_set(tenant, &before, &after).await;
-        let obsolete = if switched.is_ok() { from } else { to };
-        let files = factory.files.clone();
-        factory.blocking(move || Ok(files.remove(&obsolete)?)).await?;
-        switched?;
+
+    /// Puts the copy under its final name, if what is to be replaced is this tenant's, whatever the
+    /// options allow of the copy; or is no database any more, which is what backups are for.
+    async fn publish(&self, from: &Path, to: &Path) -> Result<Replaced> {
+        let (files, config) = (self.files.clone(), self.config.clone());
+        let (deployment, tenant) = (self.context.deployment, self.tenant.clone());
+        let (copy, from, to) = (self.copy.0.clone(), from.to_owned(), to.to_owned());
+        blocking(move || {
+            let is_own = |path: &Path| {
+                let (stamp, _) = look(path, &config, None, Others::Excluded)?.stamped(&tenant)?;
+                stamp.check(deployment, &tenant, stamp.generation)
+            };
+            let replaced = match from.exists().then(|| is_own(&from)).transpose() {
+                Ok(_) => Replaced::Own,
+                Err(e) if e.kind() == ErrorKind::Corrupt => Replaced::Corrupt,
+                Err(e) => return Err(e),
+            };
+            // What a restore that died may have left under the new name.
+            if to != from && to.exists() {
+                is_own(&to)?;
+            }
+            // Also what an older file of that name left beside it, which would be played into this
+            // one.
+            files.remove(&to)?;
+            if !files.publish(&copy, &to)? {
+                return Err(Error::Taken("it appeared while the copy was put in its place").into());
+            }
+            Ok(replaced)
+        })
+        .await
     }
-    drop(lock);
-    Ok(())
+
+    async fn switch(&self) -> std::result::Result<(), Switch> {
+        let placements = &self.context.placements;
+        let Err(error) = placements.compare_and_set(&self.tenant, &self.before, &self.after).await
+        else {
+            return Ok(());
+        };
+        let refusals = [ErrorKind::Conflict, ErrorKind::TenantNotFound, ErrorKind::Unsupported];
+        if refusals.contains(&error.kind()) {
+            return Err(Switch::Refused(error));
+        }
+        // The store may have switched and lost its answer.
+        match placements.get(&self.tenant).await {
+            Ok(Some(now)) if now == self.after => Ok(()),
+            Ok(Some(now)) if now == self.before => Err(Switch::Refused(error)),
+            _ => Err(Switch::Unknown(error)),
+        }
+    }
+
+    async fn tidy(&self, work: impl FnOnce(Files) -> OwnResult<()> + Send + 'static) {
+        let files = self.files.clone();
+        if let Err(error) = blocking(move || Ok(work(files)?)).await {
+            tracing::warn!(tenant = %self.tenant, error = %error.to_chain(), "a file that is no longer the tenant's database is left behind");
+        }
+    }
+}
+
+/// What a copy takes the place of.
+#[derive(Clone, Copy)]
+enum Replaced {
+    /// The tenant's own database.
+    Own,
+    /// A file under its name that is no database any more. It is kept.
+    Corrupt,
+}
+
+/// Why a placement was not switched.
+enum Switch {
+    /// It is as it was.
+    Refused(mt_core::Error),
+    /// It may have been.
+    Unknown(mt_core::Error),
 }
 
 /// What can be refused without reading the copy.
@@ -250,7 +378,7 @@ async fn receive(
     path: &Path,
 ) -> OwnResult<()> {
     let writing = || Error::file("write", path);
-    let mut file = tokio::fs::File::create_new(path).await.map_err(writing())?;
+    let mut file = tokio::fs::File::from_std(create_private(path).map_err(writing())?);
     let mut source = source.take(manifest.size_bytes.saturating_add(1));
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -306,25 +434,4 @@ fn verify_and_stamp(path: &Path, manifest: &BackupManifest, stamp: &Stamp) -> Ow
     transaction.commit().map_err(stamping())?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(stamping())?;
     connection.close().map_err(|(_, e)| stamping()(e))
-}
-
-async fn publish(
-    factory: &SqliteFactory,
-    tenant: &TenantId,
-    copy: &Temporary,
-    to: &Path,
-) -> Result<()> {
-    let (files, from, to) = (factory.files.clone(), copy.0.clone(), to.to_owned());
-    let (config, deployment, tenant) =
-        (factory.config.clone(), factory.context.deployment, tenant.clone());
-    let work = move || {
-        if to.exists() {
-            // A restore that died between writing its file and switching to it left this one.
-            let (stamp, _) = look(&to, &config, None)?.stamped(&tenant)?;
-            stamp.check(deployment, &tenant, stamp.generation)?;
-            files.remove(&to)?;
-        }
-        Ok(files.publish(&from, &to)?)
-    };
-    factory.blocking(work).await
 }

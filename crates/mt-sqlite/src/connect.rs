@@ -18,6 +18,9 @@ pub(crate) enum Use {
     Maintenance,
 }
 
+/// How long a migration waits for another migrator's, which may take its time.
+const MAINTENANCE_BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A pool that opens connections as they are asked for, and none before.
 ///
 /// SeaORM's own lazy connect asks for the engine's version at once, which opens the file and
@@ -27,7 +30,10 @@ pub(crate) fn connect(path: &Path, config: &SqliteConfig, purpose: Use) -> Datab
         .filename(path)
         .create_if_missing(false)
         .foreign_keys(true)
-        .busy_timeout(config.busy_timeout())
+        .busy_timeout(match purpose {
+            Use::Primary | Use::Read => config.busy_timeout(),
+            Use::Maintenance => MAINTENANCE_BUSY_TIMEOUT,
+        })
         .synchronous(if config.durable {
             SqliteSynchronous::Full
         } else {

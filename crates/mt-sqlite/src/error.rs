@@ -52,8 +52,8 @@ impl Error {
         match self {
             Self::File { source, .. } => file_kind(source),
             Self::Sqlite { source, .. } => sqlite_kind(source.sqlite_error_code()),
-            Self::Sink(source) => match source.kind() {
-                io::ErrorKind::StorageFull => ErrorKind::QuotaExceeded,
+            Self::Sink(source) => match file_kind(source) {
+                ErrorKind::QuotaExceeded => ErrorKind::QuotaExceeded,
                 _ => ErrorKind::Unavailable,
             },
             Self::Source(_) => ErrorKind::Unavailable,
@@ -115,24 +115,33 @@ fn sqlite_kind(code: Option<ErrorCode>) -> ErrorKind {
     }
 }
 
-/// Sharpens what the core could only call no answer, by the engine's own code.
+/// Sharpens what others could only call no answer, or a failed migration, by the engine's own code.
 pub(crate) fn sharpen(error: mt_core::Error) -> mt_core::Error {
-    let code = std::error::Error::source(&error)
-        .and_then(|source| source.downcast_ref::<DbErr>())
-        .and_then(engine_code);
-    match (error.kind(), code) {
-        (ErrorKind::Unavailable, Some(code)) => {
-            let kind = sqlite_kind(Some(rusqlite::ffi::Error::new(code).code));
-            let mut sharper =
-                mt_core::Error::new(kind, "cannot open the tenant's database").with_provider(NAME);
-            if let Some(tenant) = error.tenant() {
-                sharper = sharper.with_tenant(tenant);
-            }
-            sharper.with_source(error)
-        }
-        _ => error.with_provider(NAME),
+    let mut causes = std::iter::successors(std::error::Error::source(&error), |e| e.source());
+    let code = causes.find_map(|cause| engine_code(cause.downcast_ref::<DbErr>()?));
+    let kind = match code {
+        Some(SHM_FULL) => ErrorKind::QuotaExceeded,
+        Some(code) => sqlite_kind(Some(rusqlite::ffi::Error::new(code).code)),
+        None => return error.with_provider(NAME),
+    };
+    // Of a migration's many ways to fail only this one is not its own fault.
+    if error.kind() != ErrorKind::Unavailable && kind != ErrorKind::QuotaExceeded {
+        return error.with_provider(NAME);
     }
+    let message = match kind {
+        ErrorKind::QuotaExceeded => "there is no room for the tenant's database",
+        _ => "cannot open the tenant's database",
+    };
+    let mut sharper = mt_core::Error::new(kind, message).with_provider(NAME);
+    if let Some(tenant) = error.tenant() {
+        sharper = sharper.with_tenant(tenant);
+    }
+    sharper.with_source(error)
 }
+
+/// `SQLITE_IOERR_SHMSIZE`: no room for the index of the log
+/// (<https://www.sqlite.org/rescode.html#ioerr_shmsize>).
+const SHM_FULL: i32 = 4874;
 
 fn engine_code(error: &DbErr) -> Option<i32> {
     let (DbErr::Conn(RuntimeErr::SqlxError(error))

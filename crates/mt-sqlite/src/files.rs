@@ -2,6 +2,7 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use mt_core::{DatabaseEntry, DatabaseName, Generation, NameRules, Placement, TenantId};
@@ -17,6 +18,12 @@ pub(crate) const RULES: NameRules = NameRules::new(120).without(&[
 ]);
 
 const EXTENSION: &str = ".sqlite";
+/// What the names of files that are being written end with.
+const TEMPORARY: &str = ".tmp";
+/// What the name of a folder in which an image is made starts with.
+pub(crate) const IMAGE: &str = ".image-";
+/// Nobody writes a file for a day.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The folder of the tenants' files: which is whose, and how they appear and vanish.
 #[derive(Clone, Debug)]
@@ -42,13 +49,39 @@ impl Files {
     }
 
     pub(crate) fn create_directory(&self) -> Result<()> {
-        fs::create_dir_all(&self.directory)
-            .map_err(Error::file("make the directory", &self.directory))
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        // Tenants' data is nobody else's business.
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&self.directory).map_err(Error::file("make the directory", &self.directory))
     }
 
     /// A path for a file that is being written. It is not listed, and not anybody's database.
     pub(crate) fn temporary(&self) -> PathBuf {
-        self.directory.join(format!(".{}.tmp", Uuid::new_v4()))
+        self.directory.join(format!(".{}{TEMPORARY}", Uuid::new_v4()))
+    }
+
+    /// Removes what processes that died have left of files being written.
+    pub(crate) fn sweep(&self) {
+        let is_ours = |name: &str| {
+            // A copy that was being checked may have SQLite's own files beside it.
+            name.starts_with('.') && (name.contains(TEMPORARY) || name.starts_with(IMAGE))
+        };
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let is_old = entry
+                .metadata()
+                .and_then(|meta| meta.modified())
+                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED));
+            if is_old && entry.file_name().to_str().is_some_and(is_ours) {
+                let path = entry.path();
+                let removed = match path.is_dir() {
+                    true => fs::remove_dir_all(&path),
+                    false => fs::remove_file(&path),
+                };
+                tracing::info!(path = %path.display(), removed = removed.is_ok(), "an abandoned temporary file");
+            }
+        }
     }
 
     pub(crate) fn list(&self) -> Result<Vec<DatabaseEntry>> {
@@ -67,35 +100,30 @@ impl Files {
     }
 
     /// Writes a database that appears under `path` whole and durable, or not at all, and never in
-    /// the place of another.
-    pub(crate) fn publish_bytes(&self, bytes: &[u8], path: &Path) -> Result<()> {
+    /// the place of another; `false`: there is one.
+    pub(crate) fn publish_bytes(&self, bytes: &[u8], path: &Path) -> Result<bool> {
         let temporary = self.temporary();
-        let written = File::create_new(&temporary)
+        let written = create_private(&temporary)
             .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
             .map_err(Error::file("write", &temporary));
         let published = written.and_then(|()| self.publish(&temporary, path));
-        if published.is_err() {
-            // The error that is reported matters more than this one.
+        if !matches!(published, Ok(true)) {
+            // The answer matters more than this one.
             fs::remove_file(&temporary).ok();
         }
         published
     }
 
-    /// Gives a finished, synced file its final name. A link, unlike a rename, fails where the name
-    /// is taken.
-    pub(crate) fn publish(&self, temporary: &Path, path: &Path) -> Result<()> {
-        // What an older file of that name left behind would be played into the new one.
-        for suffix in SIDE_FILES {
-            remove_if_there(&side_file(path, suffix))?;
-        }
+    /// Gives a finished, synced file its final name; `false`: the name is taken. A link, unlike a
+    /// rename, never takes the place of another file.
+    pub(crate) fn publish(&self, temporary: &Path, path: &Path) -> Result<bool> {
         match fs::hard_link(temporary, path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(Error::Taken("it appeared while this one was being made"));
-            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
             linked => linked.map_err(Error::file("make", path))?,
         }
         remove_if_there(temporary)?;
-        self.sync_directory()
+        self.sync_directory()?;
+        Ok(true)
     }
 
     /// Removes a database and what SQLite keeps beside it, the database last: without it the rest
@@ -108,24 +136,64 @@ impl Files {
         self.sync_directory()
     }
 
+    /// Puts a file aside that is no database, under its name and `.corrupt`.
+    pub(crate) fn put_aside(&self, path: &Path) -> Result<()> {
+        let mut aside = side_file(path, ".corrupt");
+        for number in 2.. {
+            if !aside.exists() {
+                break;
+            }
+            aside = side_file(path, &format!(".corrupt{number}"));
+        }
+        // What SQLite keeps beside it goes with it: it may hold what the file has lost.
+        for suffix in SIDE_FILES {
+            let side = side_file(path, suffix);
+            if side.exists() {
+                fs::rename(&side, side_file(&aside, suffix))
+                    .map_err(Error::file("put aside", side))?;
+            }
+        }
+        fs::rename(path, &aside).map_err(Error::file("put aside", path))?;
+        self.sync_directory()
+    }
+
     /// Makes the appearing and vanishing of names durable.
     pub(crate) fn sync_directory(&self) -> Result<()> {
-        // A folder can be opened and synced on Unix only.
-        if !cfg!(unix) {
-            return Ok(());
-        }
-        File::open(&self.directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(Error::file("sync the directory", &self.directory))
+        sync_directory(&self.directory)
     }
+}
+
+fn sync_directory(directory: &Path) -> Result<()> {
+    // A folder can be opened and synced on Unix only.
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(Error::file("sync the directory", directory))
 }
 
 const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-fn side_file(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn side_file(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+/// Makes a new file that only its owner can read; what SQLite puts beside it gets the same rights.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Whether anything stands where a new database would: a file of its name, or what an older one left
+/// behind, which SQLite would play into it.
+pub(crate) fn has_remains(path: &Path) -> bool {
+    path.exists() || SIDE_FILES.iter().any(|suffix| side_file(path, suffix).exists())
 }
 
 pub(crate) fn remove_if_there(path: &Path) -> Result<()> {

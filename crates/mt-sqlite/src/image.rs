@@ -12,8 +12,8 @@ use sea_orm::{
 
 use crate::{
     NAME,
-    error::{Error, Result},
-    files::Files,
+    error::{Error, Result, sharpen},
+    files::{Files, IMAGE},
 };
 
 /// A migrated database in memory, of which every new tenant gets a copy with a stamp of its own.
@@ -36,7 +36,7 @@ impl Image {
     /// `MigrationFailed`; or the folder cannot be written.
     pub(crate) async fn make(files: &Files, context: &FactoryContext) -> mt_core::Result<Self> {
         let directory = tempfile::Builder::new()
-            .prefix(".image-")
+            .prefix(IMAGE)
             .tempdir_in(&files.directory)
             .map_err(Error::file("make a directory in", &files.directory))?;
         let path = directory.path().join("image.sqlite");
@@ -51,7 +51,7 @@ impl Image {
         let connection = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
         let made = fill(&connection, context).await;
         let closed = connection.close_by_ref().await;
-        made?;
+        made.map_err(sharpen)?;
         closed.map_err(|e| failed("cannot close the image of a new database").with_source(e))?;
         let bytes = tokio::fs::read(&path).await.map_err(Error::file("read", &path))?;
         Ok(load(bytes)?)
@@ -60,20 +60,27 @@ impl Image {
     /// The bytes of a new tenant's database.
     pub(crate) fn stamped(&self, stamp: &Stamp) -> Result<Vec<u8>> {
         let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamping = Error::sqlite("stamp the new database");
         let write = || {
-            for statement in stamp.to_replacing_statements(DbBackend::Sqlite) {
-                connection.execute(&statement.sql, [])?;
-            }
+            let values = (
+                stamp.tenant.as_str(),
+                stamp.deployment.to_string(),
+                stamp.created_at.to_rfc3339(),
+                stamp.generation.get(),
+            );
+            connection.execute(RESTAMP, values)?;
             connection.serialize(MAIN_DB).map(|data| data.to_vec())
         };
-        let mut bytes = write().map_err(stamping)?;
+        let mut bytes = write().map_err(Error::sqlite("stamp the new database"))?;
         if let Some(versions) = bytes.get_mut(FORMAT_VERSIONS) {
             versions.fill(WRITE_AHEAD_LOG);
         }
         Ok(bytes)
     }
 }
+
+/// The image has a stamp; this puts another in its place.
+const RESTAMP: &str =
+    "UPDATE _mt_tenant SET tenant = ?1, deployment = ?2, created_at = ?3, generation = ?4";
 
 async fn fill(
     connection: &sea_orm::DatabaseConnection,
@@ -117,7 +124,12 @@ fn failed(message: &str) -> mt_core::Error {
 pub(crate) struct LazyImage(tokio::sync::OnceCell<Arc<Image>>);
 
 impl LazyImage {
-    pub(crate) async fn get(
+    /// The image, if it was made before.
+    pub(crate) fn get(&self) -> Option<Arc<Image>> {
+        self.0.get().map(Arc::clone)
+    }
+
+    pub(crate) async fn make(
         &self,
         files: &Files,
         context: &FactoryContext,

@@ -7,8 +7,10 @@ mod connect;
 mod error;
 mod factory;
 mod files;
+mod glance;
 mod image;
 mod look;
+mod provision;
 mod tenant_lock;
 
 pub use builder::SqliteFactoryBuilder;

@@ -7,6 +7,7 @@ use sea_orm::DbBackend;
 use crate::{
     SqliteConfig,
     error::{Error, Result},
+    files::side_file,
 };
 
 /// What one look at a database file tells.
@@ -35,6 +36,15 @@ impl Look {
     }
 }
 
+/// Who else may have a database open while it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Others {
+    /// Anybody.
+    Possible,
+    /// Nobody: the tenant's lock is held exclusively.
+    Excluded,
+}
+
 /// Opens the file, reads, and closes it again.
 ///
 /// Through SQLite itself and never by reading the file: closing a plain file handle would drop the
@@ -43,13 +53,19 @@ pub(crate) fn look(
     path: &Path,
     config: &SqliteConfig,
     ledger: Option<&str>,
+    others: Others,
 ) -> mt_core::Result<Look> {
-    let connection = open(path, config)?;
+    if others == Others::Excluded
+        && !has_unfinished_writes(path)
+        && let Ok(look) = read(&open_unchanging(path)?, ledger)
+    {
+        return Ok(look);
+    }
+    read(&open(path, config)?, ledger)
+}
+
+fn read(connection: &Connection, ledger: Option<&str>) -> mt_core::Result<Look> {
     let query = Stamp::select(DbBackend::Sqlite, None).sql;
-    let ledger = match ledger {
-        None => None,
-        Some(ledger) => Some(read_ledger(&connection, ledger)?),
-    };
     let stamp = connection.query_row(&query, [], |row| {
         Ok((
             row.get::<_, String>(0)?,
@@ -61,11 +77,14 @@ pub(crate) fn look(
     match stamp {
         Ok((tenant, deployment, created_at, generation)) => Ok(Look::Stamped {
             stamp: Stamp::from_columns(&tenant, &deployment, &created_at, generation)?,
-            applied: ledger.unwrap_or_default(),
+            applied: match ledger {
+                Some(ledger) => read_ledger(connection, ledger)?,
+                None => Vec::new(),
+            },
         }),
         // No such table, or no row in it.
         Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Look::Unstamped),
-        Err(_) if !has_table(&connection, Stamp::TABLE)? => {
+        Err(_) if !has_table(connection, Stamp::TABLE)? => {
             let tables: i64 = connection
                 .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
                 .map_err(Error::sqlite("read the tenant's database"))?;
@@ -93,6 +112,23 @@ fn has_table(connection: &Connection, name: &str) -> Result<bool> {
         .optional()
         .map(|row| row.is_some())
         .map_err(Error::sqlite("read the tenant's database"))
+}
+
+/// A connection that takes no locks and makes no log, three times as fast to open. Only where nobody
+/// can be writing, and nobody died while writing.
+fn open_unchanging(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    // In a URI these three have a meaning: https://www.sqlite.org/uri.html
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    Connection::open_with_flags(format!("file:{path}?immutable=1"), flags)
+        .map_err(Error::sqlite("open the tenant's database"))
+}
+
+/// Whether a log or a journal stands beside the file: then the file alone is not the database.
+fn has_unfinished_writes(path: &Path) -> bool {
+    ["-wal", "-journal"].iter().any(|suffix| side_file(path, suffix).exists())
 }
 
 /// A connection without a thread, for the length of one blocking call.

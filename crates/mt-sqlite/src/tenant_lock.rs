@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    look::Others,
+};
 
 /// A tenant's lock file, held.
 ///
@@ -22,7 +25,7 @@ pub(crate) enum Mode {
 }
 
 /// How often a held lock is tried again. File locks cannot be waited for with a limit.
-const RETRY: Duration = Duration::from_millis(10);
+pub(crate) const RETRY: Duration = Duration::from_millis(10);
 
 impl TenantLock {
     /// Takes the lock file at `path`, waiting up to `wait`. `None`: there is no lock file, and
@@ -35,7 +38,23 @@ impl TenantLock {
     ) -> Result<Option<Self>> {
         let deadline = Instant::now() + wait;
         loop {
-            let file = match OpenOptions::new().read(true).write(true).create(create).open(path) {
+            match Self::try_take(path, mode, create) {
+                Err(Error::Locked(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(RETRY).await;
+                }
+                taken => return taken,
+            }
+        }
+    }
+
+    /// As [`Self::take`], without waiting.
+    pub(crate) fn try_take(path: &Path, mode: Mode, create: bool) -> Result<Option<Self>> {
+        loop {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(create);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let file = match options.open(path) {
                 Ok(file) => file,
                 Err(e) if e.kind() == io::ErrorKind::NotFound && !create => return Ok(None),
                 Err(e) => return Err(Error::file("open the lock file", path)(e)),
@@ -45,16 +64,26 @@ impl TenantLock {
                 Mode::Exclusive => file.try_lock(),
             };
             match tried {
-                // Deprovisioning removes the lock file; a lock on a removed file keeps nobody out.
                 Ok(()) if is_still_at(&file, path) => return Ok(Some(Self(file))),
+                // Deprovisioning removed the lock file meanwhile, and a lock on a removed file
+                // keeps nobody out.
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    drop(file);
-                    tokio::time::sleep(RETRY).await;
-                }
                 Err(TryLockError::WouldBlock) => return Err(Error::Locked(path.to_owned())),
                 Err(TryLockError::Error(e)) => return Err(Error::file("lock", path)(e)),
             }
+        }
+    }
+
+    /// Takes the lock file at `path` exclusively if nobody has it, else shared; makes it where there
+    /// is none.
+    pub(crate) fn try_take_any(path: &Path) -> Result<(Self, Others)> {
+        let locked = || Error::Locked(path.to_owned());
+        match Self::try_take(path, Mode::Exclusive, true) {
+            Err(Error::Locked(_)) => {
+                let lock = Self::try_take(path, Mode::Shared, true)?;
+                Ok((lock.ok_or_else(locked)?, Others::Possible))
+            }
+            lock => Ok((lock?.ok_or_else(locked)?, Others::Excluded)),
         }
     }
 

@@ -1,0 +1,10 @@
+pub(crate) mod backup;
+pub(crate) mod capabilities;
+pub(crate) mod isolation;
+pub(crate) mod lifecycle;
+pub(crate) mod maintenance;
+pub(crate) mod read;
+pub(crate) mod removal;
+pub(crate) mod sql;
+pub(crate) mod transactions;
+pub(crate) mod values;
