@@ -1,0 +1,286 @@
+//! One group of migrations on one connection.
+
+use mt_core::{Error, ErrorKind};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
+};
+use sea_orm_migration::{MigrationTrait, SchemaManager};
+
+use crate::{
+    failure::{Failure, Fault},
+    foreign_keys::{self, Orphans},
+    ledger::Ledger,
+    status::SchemaStatus,
+};
+
+/// The key of the advisory lock that keeps migrators of one PostgreSQL database apart: the bytes of
+/// `mtmigr`. Such locks belong to a database, so tenants do not wait for each other.
+const ADVISORY_LOCK: i64 = 0x6d74_6d69_6772;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Up,
+    Down,
+}
+
+/// Migrations that are done as one: in one transaction, or a single one outside of any.
+#[derive(Clone)]
+pub(crate) struct Group<'a> {
+    pub(crate) alone: bool,
+    pub(crate) migrations: Vec<&'a dyn MigrationTrait>,
+}
+
+impl<'a> Group<'a> {
+    /// Cuts migrations into groups, keeping their order: as few as those allow that opted out of
+    /// transactions.
+    pub(crate) fn cut(migrations: impl IntoIterator<Item = &'a dyn MigrationTrait>) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::new();
+        for migration in migrations {
+            let alone = migration.use_transaction() == Some(false);
+            match groups.last_mut() {
+                Some(group) if !alone && !group.alone => group.migrations.push(migration),
+                _ => groups.push(Self { alone, migrations: vec![migration] }),
+            }
+        }
+        groups
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.migrations.iter().map(|migration| migration.name().to_owned()).collect()
+    }
+}
+
+/// What a group came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) ran: Vec<String>,
+    pub(crate) schema_version: Option<String>,
+}
+
+/// Does groups on a connection that nobody else uses.
+pub(crate) struct Session<'a> {
+    db: &'a DatabaseConnection,
+    ledger: &'a Ledger,
+    known: &'a [String],
+    direction: Direction,
+}
+
+impl<'a> Session<'a> {
+    /// # Errors
+    /// `Unsupported`: a backend that is neither SQLite nor PostgreSQL.
+    pub(crate) fn new(
+        db: &'a DatabaseConnection,
+        ledger: &'a Ledger,
+        known: &'a [String],
+        direction: Direction,
+    ) -> Result<Self, Error> {
+        match db.get_database_backend() {
+            DbBackend::Sqlite | DbBackend::Postgres => Ok(Self { db, ledger, known, direction }),
+            other => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("migrations run on SQLite and PostgreSQL, not on {}", other.as_str()),
+            )),
+        }
+    }
+
+    /// Does what of `group` the ledger says is left to do.
+    pub(crate) async fn run(&self, group: &Group<'_>) -> Result<Outcome, Failure> {
+        let untouched = |fault| Failure { fault, stays: false, earlier: Vec::new() };
+        if self.db.get_database_backend() != DbBackend::Sqlite {
+            return self.run_group(group).await;
+        }
+        let were_on =
+            foreign_keys::are_on(self.db).await.map_err(|e| untouched(Fault::Begin(e)))?;
+        foreign_keys::switch(self.db, false).await.map_err(|e| untouched(Fault::Begin(e)))?;
+        let outcome = self.run_group(group).await;
+        if were_on && let Err(error) = foreign_keys::switch(self.db, true).await {
+            tracing::warn!(error = %error, "foreign keys could not be switched on again");
+        }
+        outcome
+    }
+
+    async fn run_group(&self, group: &Group<'_>) -> Result<Outcome, Failure> {
+        if group.alone {
+            return self.run_alone(group).await;
+        }
+        self.run_together(group).await.map_err(|fault| Failure {
+            fault,
+            stays: false,
+            earlier: Vec::new(),
+        })
+    }
+
+    async fn run_together(&self, group: &Group<'_>) -> Result<Outcome, Fault> {
+        // The write lock is taken at once: a transaction that begins by reading the ledger could
+        // lose it to another migrator between reading and writing.
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let transaction = self.db.begin_with_options(options).await.map_err(Fault::Begin)?;
+        match self.run_inside(&transaction, group).await {
+            Ok(outcome) => {
+                // SQLite commits in this process and knows how it ended. A server's answer can get
+                // lost.
+                let known = self.db.get_database_backend() == DbBackend::Sqlite;
+                transaction.commit().await.map_err(|source| Fault::Commit {
+                    names: group.names(),
+                    source,
+                    known,
+                })?;
+                Ok(outcome)
+            }
+            Err(fault) => {
+                if let Err(error) = transaction.rollback().await {
+                    tracing::warn!(error = %error, "a failed migration's transaction did not roll back cleanly");
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    async fn run_inside(
+        &self,
+        transaction: &DatabaseTransaction,
+        group: &Group<'_>,
+    ) -> Result<Outcome, Fault> {
+        if self.db.get_database_backend() == DbBackend::Postgres {
+            let lock = format!("SELECT pg_advisory_xact_lock({ADVISORY_LOCK})");
+            transaction.execute_unprepared(&lock).await.map_err(Fault::Begin)?;
+        }
+        let (mut applied, left) = self.left_of(transaction, group).await?;
+        if left.migrations.is_empty() {
+            return Ok(outcome(applied, Vec::new()));
+        }
+        let before = self.orphans_before(transaction).await;
+        let manager = SchemaManager::new(transaction);
+        for migration in &left.migrations {
+            self.run_one(&manager, *migration).await?;
+            self.note(transaction, migration.name(), &mut applied).await?;
+        }
+        let ran = left.names();
+        self.check_orphans(transaction, &before, &ran).await?;
+        Ok(outcome(applied, ran))
+    }
+
+    async fn run_alone(&self, group: &Group<'_>) -> Result<Outcome, Failure> {
+        let failure = |stays| move |fault| Failure { fault, stays, earlier: Vec::new() };
+        let (mut applied, left) = self.left_of(self.db, group).await.map_err(failure(false))?;
+        if left.migrations.is_empty() {
+            return Ok(outcome(applied, Vec::new()));
+        }
+        let before = self.orphans_before(self.db).await;
+        let manager = SchemaManager::new(self.db);
+        let ran = left.names();
+        for migration in &left.migrations {
+            let failure = failure(true);
+            self.run_one(&manager, *migration).await.map_err(failure)?;
+            self.check_orphans(self.db, &before, &ran).await.map_err(failure)?;
+            self.note(self.db, migration.name(), &mut applied).await.map_err(failure)?;
+        }
+        Ok(outcome(applied, ran))
+    }
+
+    /// Reads the ledger anew, now that nobody else changes it, and answers it with what of `group` it
+    /// leaves to do.
+    async fn left_of<'g, C: ConnectionTrait>(
+        &self,
+        db: &C,
+        group: &Group<'g>,
+    ) -> Result<(Vec<String>, Group<'g>), Fault> {
+        if db.get_database_backend() == DbBackend::Sqlite
+            && foreign_keys::are_on(db).await.map_err(Fault::Begin)?
+        {
+            return Err(Fault::Pooled);
+        }
+        let applied = self.ledger.open(db).await.map_err(|e| self.ledger_fault(e))?;
+        let mut left = group.clone();
+        let is_applied = |name: &str| applied.iter().any(|other| other == name);
+        left.migrations.retain(|migration| {
+            is_applied(migration.name()) == (self.direction == Direction::Down)
+        });
+        if self.direction == Direction::Down {
+            refuse_newer(&SchemaStatus::new(self.known, &applied), &left.names())?;
+        }
+        Ok((applied, left))
+    }
+
+    async fn run_one(
+        &self,
+        manager: &SchemaManager<'_>,
+        migration: &dyn MigrationTrait,
+    ) -> Result<(), Fault> {
+        let (verb, done) = match self.direction {
+            Direction::Up => ("applying", migration.up(manager).await),
+            Direction::Down => ("rolling back", migration.down(manager).await),
+        };
+        done.map_err(|source| Fault::Migration { verb, name: migration.name().to_owned(), source })
+    }
+
+    async fn note<C: ConnectionTrait>(
+        &self,
+        db: &C,
+        name: &str,
+        applied: &mut Vec<String>,
+    ) -> Result<(), Fault> {
+        let noted = match self.direction {
+            Direction::Up => {
+                applied.push(name.to_owned());
+                self.ledger.record(db, name).await
+            }
+            Direction::Down => {
+                applied.retain(|other| other != name);
+                self.ledger.erase(db, name).await
+            }
+        };
+        noted.map_err(|e| self.ledger_fault(e))
+    }
+
+    /// Where foreign keys do not fit their tables, SQLite cannot count. Such a schema may be just
+    /// what a migration is about to mend; afterwards it must be countable and without a fault.
+    async fn orphans_before<C: ConnectionTrait>(&self, db: &C) -> Orphans {
+        self.orphans(db).await.unwrap_or_default()
+    }
+
+    async fn check_orphans<C: ConnectionTrait>(
+        &self,
+        db: &C,
+        before: &Orphans,
+        ran: &[String],
+    ) -> Result<(), Fault> {
+        let names = || ran.to_vec();
+        let after =
+            self.orphans(db).await.map_err(|source| Fault::Check { names: names(), source })?;
+        let tables = foreign_keys::grown(before, &after);
+        if tables.is_empty() { Ok(()) } else { Err(Fault::Orphans { names: names(), tables }) }
+    }
+
+    /// PostgreSQL watches foreign keys itself, migrations or not.
+    async fn orphans<C: ConnectionTrait>(&self, db: &C) -> Result<Orphans, DbErr> {
+        match db.get_database_backend() {
+            DbBackend::Sqlite => foreign_keys::orphans(db).await,
+            _ => Ok(Orphans::new()),
+        }
+    }
+
+    fn ledger_fault(&self, source: DbErr) -> Fault {
+        Fault::Ledger { ledger: self.ledger.table().to_owned(), source }
+    }
+}
+
+fn outcome(applied: Vec<String>, ran: Vec<String>) -> Outcome {
+    Outcome { ran, schema_version: applied.into_iter().max() }
+}
+
+/// Refuses to roll `names` back from under what a newer program applied after them.
+pub(crate) fn refuse_newer(status: &SchemaStatus, names: &[String]) -> Result<(), Fault> {
+    let oldest = names.iter().min();
+    let newer: Vec<String> = status
+        .unknown
+        .iter()
+        .filter(|name| oldest.is_some_and(|oldest| *name > oldest))
+        .cloned()
+        .collect();
+    if newer.is_empty() { Ok(()) } else { Err(Fault::Newer { names: names.to_vec(), newer }) }
+}
