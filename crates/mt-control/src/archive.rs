@@ -65,7 +65,7 @@ impl MultiTenancy {
             finish_archive(file.as_file_mut(), &written)
                 .map_err(io_error("write the backup", &path))?;
             let kept = file.persist_noclobber(&path).map_err(|e| e.error);
-            kept.map(drop).map_err(io_error("write the backup", &path))
+            kept.and_then(|_| sync_folder_of(&path)).map_err(io_error("write the backup", &path))
         })
         .await?;
         Ok(manifest)
@@ -76,7 +76,8 @@ impl MultiTenancy {
     /// With [`RestoreAs::Same`] the tenant is taken out of service meanwhile, and is in the state it
     /// was in afterwards. Its old database is removed once the copy is in its place.
     /// With [`RestoreAs::New`] a tenant is provisioned from the copy: migrated, `on_provision` run,
-    /// not seeded.
+    /// not seeded. If it fails before the copy has arrived, the new tenant is left `failed` and
+    /// `restoring`: [`deprovision`](Self::deprovision) it, then restore again.
     ///
     /// # Errors
     /// | kind | when |
@@ -124,34 +125,47 @@ impl Inner {
         path: &Path,
     ) -> Result<()> {
         let _turn = self.operate(tenant).await;
-        let before = self.catalog.get(tenant).await?.state;
-        let from = [TenantState::Active, TenantState::Suspended];
+        let before = self.catalog.get(tenant).await?;
+        let generation = before.placement.generation;
         // Not active, so that this process and the others let go of it.
-        self.require_moved(tenant, &from, TenantState::Suspended).await?;
+        let from = [TenantState::Active, TenantState::Suspended];
+        self.catalog.begin_restore(tenant, &from).await?;
         let restored = async {
             self.revoke(tenant).await?;
             let mut copy = open_copy(path).await?;
+            // Forgotten first: if this process dies half way, the next migration looks.
+            self.catalog.note_schema(tenant, generation, None, None).await?;
             let options = RestoreOptions::default();
-            self.cached.restore(tenant, manifest, &mut copy, options).await?;
-            let schema = self.schema.as_ref();
-            let status = match schema {
-                Some(schema) => Some(schema.status(&self.cached, tenant).await?),
-                None => None,
-            };
-            // A copy may be older than the schema: what is pending in it is found by its version.
-            let fingerprint = schema
-                .zip(status.as_ref())
-                .filter(|(_, status)| status.is_current())
-                .map(|(schema, _)| schema.fingerprint());
-            let version = status.as_ref().and_then(|status| status.schema_version.as_deref());
-            self.catalog.note_schema(tenant, version, fingerprint).await
+            self.cached.restore(tenant, manifest, &mut copy, options).await
         };
         let restored = restored.await;
-        match &restored {
-            Ok(()) => self.require_moved(tenant, &[TenantState::Suspended], before).await?,
-            Err(error) => self.put_back(tenant, before, error).await,
+        // What the catalog says of a schema it only believes; the next migration looks where it says
+        // nothing. So a failure here is no failure of the restore.
+        let noted = match &restored {
+            Ok(()) => self.note_current_schema(tenant).await,
+            Err(_) => {
+                let version = before.schema_version.as_deref();
+                let fingerprint = before.schema_fingerprint.as_deref();
+                self.catalog.note_schema(tenant, generation, version, fingerprint).await
+            }
+        };
+        if let Err(error) = noted {
+            tracing::warn!(tenant = %tenant, error = %error.to_chain(), "the schema of a restored tenant is not noted");
         }
-        restored
+        let chain = restored.as_ref().err().map(Error::to_chain);
+        let ended = self.catalog.end_restore(tenant, before.state, chain.as_deref()).await;
+        self.forget(tenant);
+        restored.and(ended)
+    }
+
+    async fn note_current_schema(&self, tenant: &TenantId) -> Result<()> {
+        let Some(schema) = &self.schema else { return Ok(()) };
+        let status = schema.status(&self.cached, tenant).await?;
+        // A copy may be older than the schema: what is pending in it is found by looking.
+        let fingerprint = status.is_current().then(|| schema.fingerprint());
+        let generation = self.catalog.get(tenant).await?.placement.generation;
+        let version = status.schema_version.as_deref();
+        self.catalog.note_schema(tenant, generation, version, fingerprint).await
     }
 
     async fn restore_new(
@@ -161,17 +175,41 @@ impl Inner {
         path: &Path,
     ) -> Result<TenantRecord> {
         let _turn = self.operate(tenant).await;
-        self.catalog.reserve(tenant, self.isolation.factory.name()).await?;
+        let reserved = self.catalog.reserve(tenant, self.isolation.factory.name(), true).await?;
+        if let Err(error) = self.require_no_database(tenant).await {
+            self.catalog.release(&reserved).await?;
+            return Err(error);
+        }
         let restored = async {
             let mut copy = open_copy(path).await?;
             let options = RestoreOptions::default().with_restamp(true);
             self.cached.restore(tenant, manifest, &mut copy, options).await?;
+            // From here on it is a tenant like any other, which `provision` can finish.
+            self.catalog.clear_restore(tenant).await?;
             self.finish(tenant, false).await
         };
         let restored = restored.await;
-        let from = [TenantState::Provisioning];
-        self.settle(tenant, &from, TenantState::Active, restored).await?;
+        self.settle(tenant, &[TenantState::Provisioning], TenantState::Active, restored).await?;
         self.catalog.get(tenant).await
+    }
+}
+
+impl Inner {
+    /// Refuses a new tenant whose database is there already, such as one that the catalog has lost.
+    async fn require_no_database(&self, tenant: &TenantId) -> Result<()> {
+        match self.cached.describe(tenant).await {
+            Err(e) if e.kind() == ErrorKind::TenantNotFound => Ok(()),
+            Err(e) if e.kind() == ErrorKind::Unsupported => Err(e),
+            described => Err(Error::new(
+                ErrorKind::NameTaken,
+                "there is a database of the new tenant's name already; nothing was replaced",
+            )
+            .with_tenant(tenant)
+            .with_source(described.err().map_or_else(
+                || "it is stamped for this tenant".into(),
+                |e| Box::new(e) as Box<dyn std::error::Error + Send + Sync>,
+            ))),
+        }
     }
 }
 
@@ -187,10 +225,22 @@ fn io_error(action: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error +
     let message = format!("cannot {action} {}", path.display());
     move |e| {
         let kind = match e.kind() {
-            std::io::ErrorKind::StorageFull => ErrorKind::QuotaExceeded,
+            std::io::ErrorKind::StorageFull
+            | std::io::ErrorKind::QuotaExceeded
+            | std::io::ErrorKind::FileTooLarge => ErrorKind::QuotaExceeded,
             _ => ErrorKind::Config,
         };
         Error::new(kind, message).with_source(e)
+    }
+}
+
+/// Makes the appearing of a file durable, where folders can be synced.
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if cfg!(unix) {
+        std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    } else {
+        Ok(())
     }
 }
 

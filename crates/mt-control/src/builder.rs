@@ -17,7 +17,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessControl {
     /// The application's own tenant. It is a tenant like the others, with a database of its own;
-    /// it is made when the [`MultiTenancy`] is built, kept open, and never suspended or removed.
+    /// it is made when the [`MultiTenancy`] is built, stays open once it was used, and is never
+    /// suspended or removed.
     pub main_tenant_id: TenantId,
 }
 
@@ -112,6 +113,9 @@ impl MultiTenancyBuilder {
         };
         let catalog = self.catalog.ok_or_else(|| missing("catalog"))?;
         let isolation = self.isolation.ok_or_else(|| missing("database_isolation"))?;
+        if self.state_ttl.is_zero() {
+            return Err(Error::new(ErrorKind::Config, "state_ttl is 0, expected some time"));
+        }
         let main = self.access.map(|access| access.main_tenant_id);
         let mut cache = self.cache;
         cache.pinned.extend(main.clone());

@@ -121,7 +121,7 @@ impl DatabaseFactory for Closures {
     async fn describe(&self, tenant: &TenantId) -> Result<DatabaseInfo> {
         let data = self.get_adapters(tenant).await?;
         let name = DatabaseName::from_stored(tenant.as_str());
-        Ok(DatabaseInfo::new(name, data.stamp().clone(), Vec::new()))
+        Ok(DatabaseInfo::new(name, data.stamp().clone()))
     }
 
     async fn maintain(&self, tenant: &TenantId, _mode: MaintenanceMode) -> Result<Maintenance> {

@@ -1,10 +1,15 @@
 //! One schema for all tenants.
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Instant,
+};
 
 use futures_util::{StreamExt as _, stream};
 use mt_core::{Error, ErrorKind, Result, TenantId, TenantState};
-use mt_migration::Runner;
+use mt_migration::{Runner, SchemaStatus};
 use serde::{Serialize, Serializer};
 
 use crate::{MultiTenancy, TenantRecord, multi_tenancy::Inner};
@@ -103,6 +108,15 @@ pub struct TenantMigration {
     pub millis: u64,
 }
 
+impl TenantMigration {
+    fn interrupted(tenant: TenantId, cause: &Arc<tokio::task::JoinError>) -> Self {
+        let error = Error::new(ErrorKind::Internal, "the migration was interrupted")
+            .with_tenant(&tenant)
+            .with_source(Arc::clone(cause));
+        Self { tenant, outcome: Outcome::Failed { error }, millis: 0 }
+    }
+}
+
 /// What became of one tenant.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
@@ -186,11 +200,11 @@ impl MultiTenancy {
         let total = records.len();
         let (main, others): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| inner.main.as_ref() == Some(&record.tenant));
-        let one = |record| inner.migrate_one(schema, record, &options, total);
-        let mut tenants: Vec<TenantMigration> =
-            stream::iter(main).then(one).collect::<Vec<_>>().await;
-        let others = stream::iter(others).map(one).buffered(options.jobs);
-        tenants.extend(others.collect::<Vec<_>>().await);
+        let run = Arc::new(Run { schema: schema.clone(), options, total });
+        let mut tenants = Vec::with_capacity(total);
+        for batch in [main, others] {
+            tenants.extend(migrate_batch(&self.inner, &run, batch).await);
+        }
         Ok(FleetReport { tenants, millis: millis_since(began) })
     }
 }
@@ -215,60 +229,108 @@ fn millis_since(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Inner {
-    async fn migrate_one(
-        &self,
-        schema: &Runner,
-        record: TenantRecord,
-        options: &MigrateAll,
-        total: usize,
-    ) -> TenantMigration {
-        let began = Instant::now();
-        let tenant = record.tenant.clone();
-        let outcome = match self.try_migrate(schema, &record, options).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                if !options.dry_run
-                    && let Err(second) =
-                        self.catalog.note_error(&tenant, Some(&error.to_chain())).await
-                {
-                    tracing::error!(tenant = %tenant, error = %second.to_chain(), "a failed migration could not be noted in the catalog");
-                }
-                Outcome::Failed { error }
-            }
-        };
-        let result = TenantMigration { tenant, outcome, millis: millis_since(began) };
-        if let Some(progress) = &options.progress {
-            progress(&result, total);
+/// One call of `migrate_all`.
+struct Run {
+    schema: Runner,
+    options: MigrateAll,
+    total: usize,
+}
+
+/// How many databases one job looks at before it migrates those that need it: enough to share the
+/// cost of asking, few enough to spread over the jobs.
+const LOOK_AT_ONCE: usize = 25;
+
+/// Migrates `records`, `jobs` at once, each job a task of its own: they use every core, and a panic
+/// costs the tenants of one job.
+async fn migrate_batch(
+    inner: &Arc<Inner>,
+    run: &Arc<Run>,
+    records: Vec<TenantRecord>,
+) -> Vec<TenantMigration> {
+    let jobs = run.options.jobs;
+    let size = records.len().div_ceil(jobs).clamp(1, LOOK_AT_ONCE);
+    let batches: Vec<Vec<TenantRecord>> = records.chunks(size).map(<[_]>::to_vec).collect();
+    let start = |batch: Vec<TenantRecord>| {
+        let tenants: Vec<TenantId> = batch.iter().map(|record| record.tenant.clone()).collect();
+        let (inner, run) = (Arc::clone(inner), Arc::clone(run));
+        let task = tokio::spawn(async move { inner.migrate_some(&run, batch).await });
+        async move {
+            task.await.unwrap_or_else(|e| {
+                let cause = Arc::new(e);
+                let interrupted = |tenant| TenantMigration::interrupted(tenant, &cause);
+                tenants.into_iter().map(interrupted).collect()
+            })
         }
-        result
+    };
+    stream::iter(batches).map(start).buffered(jobs).concat().await
+}
+
+impl Inner {
+    /// Looks at some tenants, then migrates those that need it, one after the other.
+    async fn migrate_some(&self, run: &Run, records: Vec<TenantRecord>) -> Vec<TenantMigration> {
+        let needs_look = |record: &TenantRecord| {
+            [TenantState::Active, TenantState::Suspended].contains(&record.state)
+                && (run.options.verify || !run.is_current(record))
+        };
+        let to_look_at: Vec<TenantId> = records
+            .iter()
+            .filter(|record| needs_look(record))
+            .map(|record| record.tenant.clone())
+            .collect();
+        let began = Instant::now();
+        let statuses = run.schema.status_many(&self.cached, &to_look_at).await;
+        let look_millis = millis_since(began) / (to_look_at.len().max(1) as u64);
+        let mut statuses: HashMap<TenantId, Result<SchemaStatus>> =
+            to_look_at.into_iter().zip(statuses).collect();
+
+        let mut results = Vec::with_capacity(records.len());
+        for record in records {
+            let began = Instant::now();
+            let status = statuses.remove(&record.tenant);
+            let looked = status.is_some();
+            let outcome = match self.migrate_one(run, &record, status).await {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    self.note_failure(run, &record, &error).await;
+                    Outcome::Failed { error }
+                }
+            };
+            let millis = millis_since(began) + if looked { look_millis } else { 0 };
+            let result = TenantMigration { tenant: record.tenant, outcome, millis };
+            if let Some(progress) = &run.options.progress {
+                progress(&result, run.total);
+            }
+            results.push(result);
+        }
+        results
     }
 
-    async fn try_migrate(
+    async fn migrate_one(
         &self,
-        schema: &Runner,
+        run: &Run,
         record: &TenantRecord,
-        options: &MigrateAll,
+        status: Option<Result<SchemaStatus>>,
     ) -> Result<Outcome> {
         let tenant = &record.tenant;
-        if ![TenantState::Active, TenantState::Suspended].contains(&record.state) {
-            return Ok(Outcome::Skipped { reason: format!("the tenant is {}", record.state) });
-        }
-        let is_current = record.schema_fingerprint.as_deref() == Some(schema.fingerprint());
-        if is_current && !options.verify {
-            return Ok(Outcome::UpToDate);
-        }
-        if options.dry_run {
-            let status = schema.status(&self.cached, tenant).await?;
+        let Some(status) = status.transpose()? else {
+            return Ok(if run.is_current(record) {
+                Outcome::UpToDate
+            } else {
+                Outcome::Skipped { reason: format!("the tenant is {}", record.state) }
+            });
+        };
+        if run.options.dry_run {
             return Ok(match status.pending {
                 pending if pending.is_empty() => Outcome::UpToDate,
                 pending => Outcome::Pending { pending },
             });
         }
-        let report = schema.up(&self.cached, tenant).await?;
-        if !is_current || record.schema_version != report.schema_version {
+        let report = run.schema.up_from(&self.cached, tenant, &status).await?;
+        if !run.is_current(record) || record.schema_version != report.schema_version {
             let version = report.schema_version.as_deref();
-            self.catalog.note_schema(tenant, version, Some(schema.fingerprint())).await?;
+            let generation = record.placement.generation;
+            let fingerprint = Some(run.schema.fingerprint());
+            self.catalog.note_schema(tenant, generation, version, fingerprint).await?;
         }
         if record.last_error.is_some() {
             self.catalog.note_error(tenant, None).await?;
@@ -277,5 +339,23 @@ impl Inner {
             ran if ran.is_empty() => Outcome::UpToDate,
             ran => Outcome::Migrated { ran },
         })
+    }
+
+    async fn note_failure(&self, run: &Run, record: &TenantRecord, error: &Error) {
+        if run.options.dry_run {
+            return;
+        }
+        let noted = self.catalog.note_error(&record.tenant, Some(&error.to_chain())).await;
+        if let Err(second) = noted {
+            tracing::error!(tenant = %record.tenant, error = %second.to_chain(), "a failed migration could not be noted in the catalog");
+        }
+    }
+}
+
+impl Run {
+    /// Whether the catalog says that the tenant has this schema.
+    fn is_current(&self, record: &TenantRecord) -> bool {
+        let served = [TenantState::Active, TenantState::Suspended].contains(&record.state);
+        served && record.schema_fingerprint.as_deref() == Some(self.schema.fingerprint())
     }
 }

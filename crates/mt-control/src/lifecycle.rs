@@ -30,13 +30,21 @@ impl MultiTenancy {
         let _turn = inner.operate(tenant).await;
         let provider = inner.isolation.factory.name();
         match inner.catalog.find(tenant).await? {
+            Some(record) if record.restoring && record.state != Deleted => {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    "the tenant is being made of a backup; if whoever did it is gone, deprovision it and restore it again",
+                )
+                .with_tenant(tenant));
+            }
             Some(record) if [Failed, Provisioning].contains(&record.state) => {
                 inner.require_moved(tenant, &[Failed, Provisioning], Provisioning).await?;
             }
-            _ => drop(inner.catalog.reserve(tenant, provider).await?),
+            _ => drop(inner.catalog.reserve(tenant, provider, false).await?),
         }
         let done = inner.make(tenant).await;
-        inner.settle(tenant, &[Provisioning], Active, done).await?;
+        // Active already: another process made it at the same time, and was faster.
+        inner.settle(tenant, &[Provisioning, Active], Active, done).await?;
         tracing::info!(tenant = %tenant, provider, "provisioned");
         inner.catalog.get(tenant).await
     }
@@ -74,13 +82,20 @@ impl MultiTenancy {
         let before = inner.catalog.get(tenant).await?.state;
         let from = [Active, Suspended, Failed, Provisioning, Deprovisioning];
         inner.require_moved(tenant, &from, Deprovisioning).await?;
-        if let Err(error) = inner.end_use(tenant).await {
-            let back = if before == Deprovisioning { Failed } else { before };
-            inner.put_back(tenant, back, &error).await;
-            return Err(error);
-        }
+        inner.catalog.clear_restore(tenant).await?;
+        let is_there = match inner.end_use(tenant).await {
+            Ok(is_there) => is_there,
+            Err(error) => {
+                let back = if before == Deprovisioning { Failed } else { before };
+                inner.put_back(tenant, back, &error).await;
+                return Err(error);
+            }
+        };
         let done = async {
-            inner.isolation.run_on_deprovision(tenant).await?;
+            // Without a database, the hook has run before or has nothing to do.
+            if is_there {
+                inner.isolation.run_on_deprovision(tenant).await?;
+            }
             inner.cached.deprovision(tenant).await
         };
         let done = done.await;
@@ -102,6 +117,7 @@ impl MultiTenancy {
         inner.refuse_main(tenant, "suspended")?;
         let _turn = inner.operate(tenant).await;
         inner.require_moved(tenant, &[Active, Suspended], Suspended).await?;
+        inner.catalog.clear_restore(tenant).await?;
         inner.revoke(tenant).await?;
         if inner.cached.capabilities().suspend {
             inner.cached.suspend(tenant).await?;
@@ -121,6 +137,7 @@ impl MultiTenancy {
             inner.cached.activate(tenant).await?;
         }
         inner.require_moved(tenant, &[Suspended, Active], Active).await?;
+        inner.catalog.clear_restore(tenant).await?;
         inner.forget(tenant);
         Ok(())
     }
@@ -138,9 +155,12 @@ impl Inner {
         if let Some(schema) = &self.schema {
             let report = schema.up(&self.cached, tenant).await?;
             let version = report.schema_version.as_deref();
-            self.catalog.note_schema(tenant, version, Some(schema.fingerprint())).await?;
+            let generation = self.catalog.get(tenant).await?.placement.generation;
+            let fingerprint = Some(schema.fingerprint());
+            self.catalog.note_schema(tenant, generation, version, fingerprint).await?;
         }
-        let data = self.cached.get_adapters(tenant).await?;
+        // Not through the cache: a sign-up takes no place from those who are served.
+        let data = self.isolation.factory.get_adapters(tenant).await?;
         data.stamp().check(self.catalog.deployment(), tenant, data.stamp().generation)?;
         if seed {
             self.isolation.run_seed(data.clone()).await?;
@@ -149,22 +169,22 @@ impl Inner {
         data.ping().await.map_err(|e| {
             Error::from_db_err(e, ErrorKind::Unavailable, "the new database does not answer")
                 .with_tenant(tenant)
-        })
+        })?;
+        data.close(self.drain_timeout).await
     }
 
     /// Ends all use in this process, then waits until no other process has the database open.
-    pub(crate) async fn end_use(&self, tenant: &TenantId) -> Result<()> {
+    /// `false`: there is no database.
+    pub(crate) async fn end_use(&self, tenant: &TenantId) -> Result<bool> {
         self.revoke(tenant).await?;
         match self.cached.maintain(tenant, MaintenanceMode::Exclusive).await {
             Ok(maintenance) => {
                 maintenance.close().await;
-                Ok(())
+                Ok(true)
             }
-            // There is nothing to keep others out of; or the factory has no such door, and what
-            // other processes do is the application's business.
-            Err(e) if [ErrorKind::TenantNotFound, ErrorKind::Unsupported].contains(&e.kind()) => {
-                Ok(())
-            }
+            Err(e) if e.kind() == ErrorKind::TenantNotFound => Ok(false),
+            // The factory has no such door; what other processes do is the application's business.
+            Err(e) if e.kind() == ErrorKind::Unsupported => Ok(true),
             Err(e) => Err(e),
         }
     }

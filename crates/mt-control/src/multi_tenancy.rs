@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use mt_core::{
     CachedFactory, DataAdapters, DatabaseFactory as _, DatabaseInfo, Error, ErrorKind, Result,
     TenantId, TenantInfo, TenantSource, TenantState,
@@ -218,6 +219,22 @@ impl Inner {
         self.cached.evict(tenant);
     }
 
+    /// Ends the use of a tenant's database, if another process suspended, moved or removed it.
+    async fn let_go(&self, tenant: &TenantId) {
+        let before = self.states().get(tenant).map(|(info, _)| info.generation);
+        let ended = match self.read_info(tenant).await {
+            Ok((info, _)) => {
+                info.state != TenantState::Active
+                    || before.is_some_and(|before| before != info.generation)
+            }
+            // A catalog that does not answer ends nothing; a tenant that is gone does.
+            Err(error) => error.kind() == ErrorKind::TenantNotFound,
+        };
+        if ended && let Err(error) = self.revoke(tenant).await {
+            tracing::warn!(tenant = %tenant, error = %error.to_chain(), "a tenant that is no longer active is still in use");
+        }
+    }
+
     /// Ends all use of the tenant's database in this process.
     pub(crate) async fn revoke(&self, tenant: &TenantId) -> Result<()> {
         self.forget(tenant);
@@ -246,20 +263,8 @@ pub(crate) async fn watch(inner: Weak<Inner>, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
         let Some(inner) = inner.upgrade() else { return };
-        for tenant in inner.cached.open_tenants() {
-            let before = inner.states().get(&tenant).map(|(info, _)| info.generation);
-            let ended = match inner.read_info(&tenant).await {
-                Ok((info, _)) => {
-                    info.state != TenantState::Active
-                        || before.is_some_and(|before| before != info.generation)
-                }
-                // A catalog that does not answer ends nothing; a tenant that is gone does.
-                Err(error) => error.kind() == ErrorKind::TenantNotFound,
-            };
-            if ended && let Err(error) = inner.revoke(&tenant).await {
-                tracing::warn!(tenant = %tenant, error = %error.to_chain(), "a tenant that is no longer active is still in use");
-            }
-        }
+        // Each on its own: one that is slow to let go holds nobody up.
+        join_all(inner.cached.open_tenants().iter().map(|tenant| inner.let_go(tenant))).await;
         inner.cached.evict_expired();
         // The states of tenants nobody asks for any more.
         let limit = inner.state_ttl;

@@ -55,7 +55,7 @@ impl DatabaseFactory for OneTenant {
     async fn describe(&self, tenant: &TenantId) -> Result<DatabaseInfo> {
         let data = self.get_adapters(tenant).await?;
         let name = DatabaseName::from_stored("one");
-        Ok(DatabaseInfo::new(name, data.stamp().clone(), Vec::new()))
+        Ok(DatabaseInfo::new(name, data.stamp().clone()))
     }
 
     async fn maintain(&self, _tenant: &TenantId, _mode: MaintenanceMode) -> Result<Maintenance> {

@@ -44,6 +44,7 @@ pub(crate) mod tenant {
         pub schema_version: Option<String>,
         pub schema_fingerprint: Option<String>,
         pub last_error: Option<String>,
+        pub restoring: bool,
         pub created_at: ChronoDateTimeUtc,
         pub updated_at: ChronoDateTimeUtc,
     }

@@ -52,6 +52,7 @@ impl MigrationTrait for M20260101_000001CreateCatalog {
             .col(optional("schema_version"))
             .col(optional("schema_fingerprint"))
             .col(ColumnDef::new(Alias::new("last_error")).text())
+            .col(ColumnDef::new(Alias::new("restoring")).boolean().not_null())
             .col(moment("created_at"))
             .col(moment("updated_at"))
             .take();

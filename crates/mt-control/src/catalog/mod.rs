@@ -21,7 +21,7 @@ use mt_migration::Runner;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, QueryFilter as _,
-    QueryOrder as _, SqlErr, SqlxSqliteConnector,
+    QueryOrder as _, RuntimeErr, SqlErr, SqlxSqliteConnector,
     sea_query::{Expr, OnConflict},
     sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -60,10 +60,7 @@ impl Catalog {
         let fault = |kind, e: Box<dyn std::error::Error + Send + Sync>| {
             Error::new(kind, format!("cannot open the catalog {}", path.display())).with_source(e)
         };
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            let made = tokio::fs::create_dir_all(folder).await;
-            made.map_err(|e| fault(ErrorKind::Config, e.into()))?;
-        }
+        make_private(&path).map_err(|e| fault(ErrorKind::Config, e.into()))?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -80,16 +77,27 @@ impl Catalog {
             .max_lifetime(None)
             .connect_lazy_with(options);
         let connection = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
-        let runner = Runner::of::<CatalogMigrator>()?;
-        runner
-            .apply(&Connection::SeaOrm(connection.clone()))
-            .await
-            .map_err(|e| fault(ErrorKind::Config, e.into()))?;
-        let deployment = deployment_of(&connection)
-            .await
-            .map_err(|e| fault(ErrorKind::Unavailable, e.into()))?
-            .parse()
-            .map_err(|e: Error| fault(ErrorKind::Corrupt, e.into()))?;
+        let prepared = async {
+            let runner = Runner::of::<CatalogMigrator>()?;
+            runner
+                .apply(&Connection::SeaOrm(connection.clone()))
+                .await
+                .map_err(|e| fault(kind_of(&e), e.into()))?;
+            deployment_of(&connection)
+                .await
+                .map_err(|e| fault(ErrorKind::Unavailable, e.into()))?
+                .parse()
+                .map_err(|e: Error| fault(ErrorKind::Corrupt, e.into()))
+        };
+        let prepared: Result<DeploymentId> = prepared.await;
+        let deployment = match prepared {
+            Ok(deployment) => deployment,
+            Err(error) => {
+                // The error that kept it from being used matters more than one of closing it.
+                connection.close_by_ref().await.ok();
+                return Err(error);
+            }
+        };
         Ok(Self(Arc::new(Inner { connection, deployment, path })))
     }
 
@@ -159,11 +167,17 @@ impl Catalog {
         })
     }
 
-    /// Reserves a row for a new tenant, or for the next life of a deleted one.
+    /// Reserves a row for a new tenant, or for the next life of a deleted one. `restoring` says that
+    /// it is to be made of a backup.
     ///
     /// # Errors
     /// `TenantExists`: the id, or one that differs from it only by case, is taken.
-    pub(crate) async fn reserve(&self, tenant: &TenantId, provider: &str) -> Result<TenantRecord> {
+    pub(crate) async fn reserve(
+        &self,
+        tenant: &TenantId,
+        provider: &str,
+        restoring: bool,
+    ) -> Result<TenantRecord> {
         let now = Utc::now();
         let row = tenant::ActiveModel {
             id: Set(tenant.as_str().to_owned()),
@@ -177,6 +191,7 @@ impl Catalog {
             schema_version: Set(None),
             schema_fingerprint: Set(None),
             last_error: Set(None),
+            restoring: Set(restoring),
             created_at: Set(now),
             updated_at: Set(now),
         };
@@ -184,7 +199,7 @@ impl Catalog {
         match inserted {
             Ok(_) => self.get(tenant).await,
             Err(e) if matches!(e.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
-                self.reserve_again(tenant, provider).await
+                self.reserve_again(tenant, provider, restoring).await
             }
             Err(e) => Err(unanswered(e).with_tenant(tenant)),
         }
@@ -192,7 +207,12 @@ impl Catalog {
 
     /// A deleted tenant's next database gets the next generation, so that nothing left of the last
     /// one can answer for it.
-    async fn reserve_again(&self, tenant: &TenantId, provider: &str) -> Result<TenantRecord> {
+    async fn reserve_again(
+        &self,
+        tenant: &TenantId,
+        provider: &str,
+        restoring: bool,
+    ) -> Result<TenantRecord> {
         let exists =
             |message: String| Error::new(ErrorKind::TenantExists, message).with_tenant(tenant);
         let Some(record) = self.find(tenant).await? else {
@@ -219,6 +239,7 @@ impl Catalog {
                     .col_expr(tenant::Column::SchemaVersion, Expr::value(None::<String>))
                     .col_expr(tenant::Column::SchemaFingerprint, Expr::value(None::<String>))
                     .col_expr(tenant::Column::LastError, Expr::value(None::<String>))
+                    .col_expr(tenant::Column::Restoring, Expr::value(restoring))
             })
             .await?;
         if reserved {
@@ -244,20 +265,93 @@ impl Catalog {
         .await
     }
 
-    /// Notes how far the tenant's schema is.
+    /// Notes how far the schema of the tenant's database of `generation` is; nothing, if the tenant
+    /// has another by now.
     pub(crate) async fn note_schema(
         &self,
         tenant: &TenantId,
+        generation: Generation,
         version: Option<&str>,
         fingerprint: Option<&str>,
     ) -> Result<()> {
         self.change(tenant, &TenantState::ALL, |update| {
             update
+                .filter(tenant::Column::Generation.eq(i64::from(generation.get())))
                 .col_expr(tenant::Column::SchemaVersion, Expr::value(version.map(str::to_owned)))
                 .col_expr(
                     tenant::Column::SchemaFingerprint,
                     Expr::value(fingerprint.map(str::to_owned)),
                 )
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Marks a served tenant as being restored, and takes it out of service.
+    ///
+    /// # Errors
+    /// `Conflict`: it is being restored already. `TenantNotActive`: it is in none of `from`.
+    pub(crate) async fn begin_restore(
+        &self,
+        tenant: &TenantId,
+        from: &[TenantState],
+    ) -> Result<()> {
+        let begun = self
+            .change(tenant, from, |update| {
+                update
+                    .filter(tenant::Column::Restoring.eq(false))
+                    .col_expr(tenant::Column::State, text(TenantState::Suspended.as_str()))
+                    .col_expr(tenant::Column::Restoring, Expr::value(true))
+            })
+            .await?;
+        if begun {
+            return Ok(());
+        }
+        let record = self.get(tenant).await?;
+        let (kind, message) = if record.restoring {
+            (ErrorKind::Conflict, "the tenant is being restored; if whoever did it is gone, activate it and restore it again".to_owned())
+        } else {
+            (ErrorKind::TenantNotActive, format!("the tenant is {}", record.state))
+        };
+        Err(Error::new(kind, message).with_tenant(tenant))
+    }
+
+    /// Takes the mark away and moves the tenant to `to`, unless somebody else took the mark away.
+    pub(crate) async fn end_restore(
+        &self,
+        tenant: &TenantId,
+        to: TenantState,
+        error: Option<&str>,
+    ) -> Result<()> {
+        self.change(tenant, &[TenantState::Suspended], |update| {
+            update
+                .filter(tenant::Column::Restoring.eq(true))
+                .col_expr(tenant::Column::State, text(to.as_str()))
+                .col_expr(tenant::Column::Restoring, Expr::value(false))
+                .col_expr(tenant::Column::LastError, Expr::value(error.map(str::to_owned)))
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Takes a reservation back: nothing was made, and the catalog owns nothing of that name.
+    pub(crate) async fn release(&self, record: &TenantRecord) -> Result<()> {
+        if record.placement.generation != Generation::FIRST {
+            let from = [TenantState::Provisioning];
+            return self.move_to(&record.tenant, &from, TenantState::Deleted, None).await.map(drop);
+        }
+        tenant::Entity::delete_by_id(record.tenant.as_str())
+            .filter(tenant::Column::State.eq(TenantState::Provisioning.as_str()))
+            .exec(self.connection())
+            .await
+            .map(drop)
+            .map_err(|e| unanswered(e).with_tenant(&record.tenant))
+    }
+
+    /// Takes the mark away: somebody decides otherwise, or the data has arrived.
+    pub(crate) async fn clear_restore(&self, tenant: &TenantId) -> Result<()> {
+        self.change(tenant, &TenantState::ALL, |update| {
+            update.col_expr(tenant::Column::Restoring, Expr::value(false))
         })
         .await
         .map(drop)
@@ -294,6 +388,57 @@ impl Catalog {
     }
 }
 
+/// Makes the folder and an empty file where there is none, for their owner only: the catalog names
+/// all tenants.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut folder = std::fs::DirBuilder::new();
+    let mut file = std::fs::File::options();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        folder.recursive(true).create(parent)?;
+    }
+    // SQLite takes an empty file for a new database.
+    match file.write(true).create_new(true).open(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// `SQLITE_IOERR_SHMSIZE`: no room for the index of the log.
+const SHM_FULL: i32 = 4874;
+
+/// What kept the catalog from being opened, by the engine's own code
+/// (<https://www.sqlite.org/rescode.html>).
+fn kind_of(error: &Error) -> ErrorKind {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(
+            DbErr::Conn(RuntimeErr::SqlxError(e))
+            | DbErr::Exec(RuntimeErr::SqlxError(e))
+            | DbErr::Query(RuntimeErr::SqlxError(e)),
+        ) = error.downcast_ref::<DbErr>()
+        {
+            let code = e.as_database_error().and_then(|e| e.code()?.parse::<i32>().ok());
+            // The lowest byte is the primary code.
+            if code == Some(SHM_FULL) {
+                return ErrorKind::QuotaExceeded;
+            }
+            return match code.map(|code| code & 0xff) {
+                Some(11 | 26) => ErrorKind::Corrupt,
+                Some(13) => ErrorKind::QuotaExceeded,
+                Some(3 | 8 | 14) => ErrorKind::Config,
+                _ => ErrorKind::Unavailable,
+            };
+        }
+        cause = error.source();
+    }
+    error.kind()
+}
+
 type Update = sea_orm::UpdateMany<tenant::Entity>;
 
 fn text(value: &str) -> Expr {
@@ -324,5 +469,3 @@ fn not_found(tenant: &TenantId, message: &str) -> Error {
 fn unanswered(error: DbErr) -> Error {
     Error::new(ErrorKind::Unavailable, "the catalog does not answer").with_source(error)
 }
-
-pub(crate) use record::attributes_to_text;

@@ -1,10 +1,21 @@
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use mt_core::{Error, ErrorKind, Placement, PlacementStore, Result, TenantId, TenantState};
 use sea_orm::{
-    ColumnTrait as _, EntityTrait as _, ExprTrait as _, QueryFilter as _, sea_query::Expr,
+    ColumnTrait as _, EntityTrait as _, ExprTrait as _, QueryFilter as _, QuerySelect as _,
+    sea_query::Expr,
 };
 
-use super::{Catalog, attributes_to_text, entity::tenant, text, unanswered};
+use super::{
+    Catalog,
+    entity::tenant,
+    record::{attributes_to_text, placement},
+    text, unanswered,
+};
+
+/// How many ids one query asks for: fewer than any engine's limit of parameters.
+const MAX_PARAMETERS: usize = 500;
 
 /// The catalog as the place where factories keep their placements.
 #[derive(Clone, Debug)]
@@ -13,10 +24,34 @@ pub(crate) struct CatalogPlacements(pub(crate) Catalog);
 #[async_trait]
 impl PlacementStore for CatalogPlacements {
     async fn get(&self, tenant: &TenantId) -> Result<Option<Placement>> {
-        let record = self.0.find(tenant).await?;
-        Ok(record
-            .filter(|record| record.state != TenantState::Deleted)
-            .map(|record| record.placement))
+        let mut placements = self.get_many(std::slice::from_ref(tenant)).await?;
+        Ok(placements.pop().flatten())
+    }
+
+    async fn get_many(&self, tenants: &[TenantId]) -> Result<Vec<Option<Placement>>> {
+        let mut known = HashMap::with_capacity(tenants.len());
+        for some in tenants.chunks(MAX_PARAMETERS) {
+            // Asked at every look at a tenant's database, so it reads no more than it must.
+            let rows: Vec<(String, i64, Option<String>, String, Option<String>)> =
+                tenant::Entity::find()
+                    .filter(tenant::Column::Id.is_in(some.iter().map(TenantId::as_str)))
+                    .filter(tenant::Column::State.ne(TenantState::Deleted.as_str()))
+                    .select_only()
+                    .column(tenant::Column::Id)
+                    .column(tenant::Column::Generation)
+                    .column(tenant::Column::DatabaseName)
+                    .column(tenant::Column::Attributes)
+                    .column(tenant::Column::SecretRef)
+                    .into_tuple()
+                    .all(self.0.connection())
+                    .await
+                    .map_err(unanswered)?;
+            for (id, generation, database, attributes, secret) in rows {
+                let placement = placement(&id, generation, database, &attributes, secret)?;
+                known.insert(id, placement);
+            }
+        }
+        Ok(tenants.iter().map(|tenant| known.remove(tenant.as_str())).collect())
     }
 
     async fn compare_and_set(
