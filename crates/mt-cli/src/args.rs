@@ -107,7 +107,7 @@ pub enum Command {
     Backup {
         /// The tenant
         tenant: TenantId,
-        /// The new file [default: <data_dir>/backups/<TENANT>-<UTC time>.tar]
+        /// The new file [default: TENANT-TIME.tar in the folder backups of the data folder]
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },

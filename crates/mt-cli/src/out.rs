@@ -28,12 +28,8 @@ impl Out {
     }
 
     /// Answers to `answers`, remarks and errors to `remarks`; neither is taken for a terminal.
-    pub fn new(
-        answers: impl Write + Send + 'static,
-        remarks: impl Write + Send + 'static,
-    ) -> Self {
-        let inner =
-            Inner { answers: Box::new(answers), remarks: Box::new(remarks), fault: None };
+    pub fn new(answers: impl Write + Send + 'static, remarks: impl Write + Send + 'static) -> Self {
+        let inner = Inner { answers: Box::new(answers), remarks: Box::new(remarks), fault: None };
         Self { inner: Arc::new(Mutex::new(inner)), terminal: false }
     }
 

@@ -1,0 +1,157 @@
+//! What an installation is made of, and what of it can be reached.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::StreamExt as _;
+use mt_control::Catalog;
+use mt_core::{
+    Capabilities, DatabaseFactory, DeploymentId, Error, ErrorKind, FactoryContext, Result,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    Exit,
+    answer::{Answer, Failure},
+    application::{Site, close},
+    settings::Effective,
+};
+
+/// How long a provider may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Serialize)]
+struct Diagnosis {
+    version: &'static str,
+    providers: Vec<&'static str>,
+    settings_file: Option<String>,
+    settings: Vec<Effective>,
+    migrations: usize,
+    newest_migration: Option<String>,
+    catalog: CatalogHealth,
+    provider: ProviderHealth,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct CatalogHealth {
+    path: String,
+    /// Nothing was made here yet; the first `provision` does.
+    made: bool,
+    deployment: Option<DeploymentId>,
+    /// How many tenants are in each state.
+    tenants: BTreeMap<&'static str, usize>,
+    fault: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ProviderHealth {
+    name: &'static str,
+    capabilities: Capabilities,
+    fault: Option<String>,
+}
+
+pub(super) async fn doctor(site: &Site) -> Result<Answer, Failure> {
+    let (catalog, context) = look_at_catalog(site).await;
+    let factory = site.factory(context)?;
+    let diagnosis = Diagnosis {
+        version: env!("CARGO_PKG_VERSION"),
+        providers: site.registry.names(),
+        settings_file: site.settings.file.as_ref().map(|file| file.display().to_string()),
+        settings: site.settings.effective(),
+        migrations: site.schema.names().len(),
+        newest_migration: site.schema.latest().map(str::to_owned),
+        catalog,
+        provider: ProviderHealth {
+            name: factory.name(),
+            capabilities: factory.capabilities(),
+            fault: reach(&*factory).await.err().map(|error| error.to_chain()),
+        },
+    };
+    let well = diagnosis.catalog.fault.is_none() && diagnosis.provider.fault.is_none();
+    let json = serde_json::to_value(&diagnosis)
+        .map_err(|e| Error::new(ErrorKind::Internal, "the diagnosis is not JSON").with_source(e))?;
+    let exit = if well { Exit::Done } else { Exit::Failed };
+    Ok(Answer { text: text_of(&diagnosis), json, exit })
+}
+
+/// Looks without making one.
+async fn look_at_catalog(site: &Site) -> (CatalogHealth, FactoryContext) {
+    let path = site.catalog_path().display().to_string();
+    let mut health = CatalogHealth { path, made: site.is_made(), ..CatalogHealth::default() };
+    // Looking at the provider takes some deployment.
+    let stranger = FactoryContext::new(DeploymentId::random());
+    if !health.made {
+        return (health, stranger);
+    }
+    let catalog = match Catalog::open(site.catalog_path()).await {
+        Ok(catalog) => catalog,
+        Err(error) => {
+            health.fault = Some(error.to_chain());
+            return (health, stranger);
+        }
+    };
+    health.deployment = Some(catalog.deployment());
+    match catalog.list().await {
+        Ok(records) => {
+            for record in records {
+                *health.tenants.entry(record.state.as_str()).or_default() += 1;
+            }
+        }
+        Err(error) => health.fault = Some(error.to_chain()),
+    }
+    let context = FactoryContext::new(catalog.deployment());
+    close(&catalog).await;
+    (health, context)
+}
+
+/// Asks for one database: any answer that is no error will do.
+async fn reach(factory: &dyn DatabaseFactory) -> Result<()> {
+    let mut databases = factory.list();
+    let first = tokio::time::timeout(PATIENCE, databases.next()).await.map_err(|e| {
+        let message = format!("no answer in {PATIENCE:?}");
+        Error::new(ErrorKind::Unavailable, message).with_provider(factory.name()).with_source(e)
+    })?;
+    first.transpose().map(drop)
+}
+
+fn text_of(diagnosis: &Diagnosis) -> String {
+    let Diagnosis { catalog, provider, .. } = diagnosis;
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        text.push_str(&format!("{name:<13} {value}\n"));
+    };
+    line("version", diagnosis.version);
+    line("providers", &diagnosis.providers.join(", "));
+    line("settings", diagnosis.settings_file.as_deref().unwrap_or("no file"));
+    for Effective { key, value, origin } in &diagnosis.settings {
+        let value = match value {
+            Value::Null => "none".to_owned(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        line("", &format!("{key} = {value} ({origin})"));
+    }
+    let newest = diagnosis.newest_migration.as_deref().unwrap_or("none");
+    line("migrations", &format!("{}, the newest {newest}", diagnosis.migrations));
+    line("catalog", &catalog_in_words(catalog));
+    if let Some(deployment) = catalog.deployment {
+        line("deployment", &deployment.to_string());
+    }
+    let reached = provider.fault.as_deref().unwrap_or("answers");
+    line("provider", &format!("{}: {reached}", provider.name));
+    text
+}
+
+fn catalog_in_words(catalog: &CatalogHealth) -> String {
+    let path = &catalog.path;
+    if let Some(fault) = &catalog.fault {
+        return format!("{path}: {fault}");
+    }
+    if !catalog.made {
+        return format!("{path}: not made yet; the first `provision` makes it");
+    }
+    let counts: Vec<String> =
+        catalog.tenants.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let counts = if counts.is_empty() { "no tenants".to_owned() } else { counts.join(", ") };
+    format!("{path}: answers, {counts}")
+}

@@ -1,0 +1,7 @@
+//! The command line from arguments to exit code and output, on SQLite.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod commands;
+mod hostile;
+mod migrate_all;
+mod support;
