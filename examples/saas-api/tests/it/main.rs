@@ -1,0 +1,10 @@
+//! The service over real sockets.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod isolation;
+mod process;
+mod processes;
+mod refusals;
+mod routes;
+mod sign_up;
+mod support;
