@@ -83,11 +83,12 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
     async fn deprovision(&self, tenant: &TenantId) -> Result<()>;
 
     /// The databases under this factory's prefix, in no particular order, read as they are asked
-    /// for. Names under the prefix that this codec did not make are left out.
+    /// for. Names under the prefix that this codec did not make are left out. Checked by
+    /// `a_provisioned_tenant_is_listed_and_described`.
     fn list(&self) -> BoxStream<'_, Result<DatabaseEntry>>;
 
     /// What can be read of the tenant's database in one look: stamp, applied migrations, size.
-    /// Changes nothing.
+    /// Changes nothing. Checked by `a_provisioned_tenant_is_listed_and_described`.
     ///
     /// # Errors
     /// As [`DatabaseFactory::get_adapters`].
@@ -108,7 +109,8 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
     /// Opens the tenant's database for changing its schema.
     ///
     /// A connection of its own, with the rights to do so, that no cache shares. While it is open,
-    /// nobody can deprovision or restore the tenant.
+    /// nobody can deprovision or restore the tenant. Checked by
+    /// `maintenance_keeps_deprovision_and_restore_out` and `exclusive_maintenance_keeps_others_out`.
     ///
     /// # Errors
     /// As [`DatabaseFactory::get_adapters`]. For [`MaintenanceMode::Exclusive`] also `InUse` where
@@ -117,7 +119,8 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
     async fn maintain(&self, tenant: &TenantId, mode: MaintenanceMode) -> Result<Maintenance>;
 
     /// Makes the engine itself refuse the tenant's connections; `describe`, `maintain`, `backup` and
-    /// `deprovision` go on working. Idempotent.
+    /// `deprovision` go on working. Idempotent. Checked by
+    /// `suspend_keeps_everybody_out_until_activate`.
     ///
     /// # Errors
     /// `Unsupported` where [`Capabilities::suspend`] is not set; `TenantNotFound`.
@@ -130,7 +133,8 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
     async fn activate(&self, tenant: &TenantId) -> Result<()>;
 
     /// Writes a consistent copy of the tenant's database to `sink`, while it is being used, and
-    /// tells what it wrote.
+    /// tells what it wrote. Checked by `a_backup_while_writing_is_of_one_moment` and
+    /// `a_manifest_tells_what_was_written`.
     ///
     /// # Errors
     /// As [`DatabaseFactory::get_adapters`]; `Unsupported` where [`Capabilities::backup`] is not
@@ -145,10 +149,12 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
     ///
     /// - The copy is complete, verified against `manifest` and durable before anything of the
     ///   tenant's changes; then the placement switches to a new generation, then the old database
-    ///   is removed. Open handles are revoked and drained first, as by `deprovision`.
+    ///   is removed. Open handles are revoked and drained first, as by `deprovision`. Checked by
+    ///   `restore_gives_back_the_rows_of_the_backup` and `restore_revokes_open_handles`.
     /// - The database carries a new stamp afterwards: this tenant's, of the new generation.
-    /// - A tenant without a database gets one.
-    /// - Cancelling leaves either the old or the new database in place.
+    /// - A tenant without a database gets one. Checked by `restore_makes_a_missing_database`.
+    /// - Cancelling leaves either the old or the new database in place. Checked by
+    ///   `a_cancelled_restore_leaves_a_whole_database`.
     ///
     /// # Errors
     /// | kind | when | transient |
