@@ -1,6 +1,6 @@
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -99,13 +99,18 @@ impl Files {
         Ok(entries.into_iter().filter_map(decode).collect())
     }
 
-    /// Writes a database that appears under `path` whole and durable, or not at all, and never in
-    /// the place of another; `false`: there is one.
-    pub(crate) fn publish_bytes(&self, bytes: &[u8], path: &Path) -> Result<bool> {
+    /// Lets `write` write a database that appears under `path` whole and durable, or not at all, and
+    /// never in the place of another; `false`: there is one.
+    pub(crate) fn publish_new(
+        &self,
+        path: &Path,
+        write: impl FnOnce(&mut File) -> Result<()>,
+    ) -> Result<bool> {
         let temporary = self.temporary();
         let written = create_private(&temporary)
-            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-            .map_err(Error::file("write", &temporary));
+            .map_err(Error::file("write", &temporary))
+            .and_then(|mut file| write(&mut file).map(|()| file))
+            .and_then(|file| file.sync_all().map_err(Error::file("write", &temporary)));
         let published = written.and_then(|()| self.publish(&temporary, path));
         if !matches!(published, Ok(true)) {
             // The answer matters more than this one.

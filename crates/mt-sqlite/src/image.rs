@@ -1,5 +1,5 @@
 use std::{
-    io::Cursor,
+    io::{self, Cursor},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -57,24 +57,29 @@ impl Image {
         Ok(load(bytes)?)
     }
 
-    /// The bytes of a new tenant's database.
-    pub(crate) fn stamped(&self, stamp: &Stamp) -> Result<Vec<u8>> {
+    /// Writes a new tenant's database to `file`.
+    pub(crate) fn write_stamped(&self, stamp: &Stamp, file: &mut impl io::Write) -> Result<()> {
         let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let write = || {
-            let values = (
-                stamp.tenant.as_str(),
-                stamp.deployment.to_string(),
-                stamp.created_at.to_rfc3339(),
-                stamp.generation.get(),
-            );
-            connection.execute(RESTAMP, values)?;
-            connection.serialize(MAIN_DB).map(|data| data.to_vec())
-        };
-        let mut bytes = write().map_err(Error::sqlite("stamp the new database"))?;
-        if let Some(versions) = bytes.get_mut(FORMAT_VERSIONS) {
+        let stamping = || Error::sqlite("stamp the new database");
+        let values = (
+            stamp.tenant.as_str(),
+            stamp.deployment.to_string(),
+            stamp.created_at.to_rfc3339(),
+            stamp.generation.get(),
+        );
+        connection.execute(RESTAMP, values).map_err(stamping())?;
+        let bytes = connection.serialize(MAIN_DB).map_err(stamping())?;
+        let (head, tail) = bytes.split_at(bytes.len().min(FORMAT_VERSIONS.end));
+        let mut head = head.to_vec();
+        if let Some(versions) = head.get_mut(FORMAT_VERSIONS) {
             versions.fill(WRITE_AHEAD_LOG);
         }
-        Ok(bytes)
+        let written = file.write_all(&head).and_then(|()| file.write_all(tail));
+        written.map_err(|source| Error::File {
+            action: "write the new database of",
+            path: stamp.tenant.as_str().into(),
+            source,
+        })
     }
 }
 

@@ -61,7 +61,8 @@ impl SqliteFactory {
             return Ok(false);
         }
         let files = self.files.clone();
-        blocking(move || Ok(files.publish_bytes(&image.stamped(&stamp)?, &path)?)).await
+        blocking(move || Ok(files.publish_new(&path, |file| image.write_stamped(&stamp, file))?))
+            .await
     }
 
     /// Removes what stands in the place of a new database and is none; `false`: it is one, or
