@@ -293,6 +293,12 @@ async fn a_new_tenant_is_not_made_of_a_damaged_copy() {
     assert_eq!((record.state, record.restoring), (TenantState::Failed, true));
     // Provisioning it would make a tenant without the data it is for.
     assert_eq!(tenants.provision(&copy).await.unwrap_err().kind(), ErrorKind::Conflict);
+    // Nor does a removal that fails make it one that can be provisioned.
+    let file = file_of(&installation, "copy", 1);
+    std::fs::write(&file, "somebody's letter, and no database. ".repeat(100)).unwrap();
+    assert!(tenants.deprovision(&copy).await.is_err());
+    assert_eq!(tenants.provision(&copy).await.unwrap_err().kind(), ErrorKind::Conflict);
+    std::fs::remove_file(file).unwrap();
     tenants.deprovision(&copy).await.unwrap();
     tenants.restore(&acme, &path, RestoreAs::New(copy.clone())).await.unwrap();
     assert_eq!(texts(&tenants, &copy).await, ["in the backup"]);

@@ -82,7 +82,6 @@ impl MultiTenancy {
         let before = inner.catalog.get(tenant).await?.state;
         let from = [Active, Suspended, Failed, Provisioning, Deprovisioning];
         inner.require_moved(tenant, &from, Deprovisioning).await?;
-        inner.catalog.clear_restore(tenant).await?;
         let is_there = match inner.end_use(tenant).await {
             Ok(is_there) => is_there,
             Err(error) => {
