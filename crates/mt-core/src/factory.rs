@@ -118,9 +118,26 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
     /// [`Capabilities::exclusive_maintenance`] is not set.
     async fn maintain(&self, tenant: &TenantId, mode: MaintenanceMode) -> Result<Maintenance>;
 
-    /// Makes the engine itself refuse the tenant's connections; `describe`, `maintain`, `backup` and
-    /// `deprovision` go on working. Idempotent. Checked by
-    /// `suspend_keeps_everybody_out_until_activate`.
+    /// As [`DatabaseFactory::maintain`], shared, of a database that `describe` told of a moment ago.
+    ///
+    /// Where each look is a request to somebody else's server, `seen` is taken for the stamp and it
+    /// is not read again: whoever changes the schema checks [`Maintenance::stamp`] in the same
+    /// atomic unit. Otherwise the database is simply looked at again, as here.
+    ///
+    /// # Errors
+    /// As [`DatabaseFactory::maintain`].
+    async fn maintain_described(
+        &self,
+        tenant: &TenantId,
+        seen: &DatabaseInfo,
+    ) -> Result<Maintenance> {
+        let _ = seen;
+        self.maintain(tenant, MaintenanceMode::Shared).await
+    }
+
+    /// Makes the engine itself refuse the tenant's connections; `deprovision` goes on working.
+    /// `describe`, `maintain` and `backup` do too, or answer `TenantNotActive` where the engine
+    /// keeps everybody out. Idempotent. Checked by `suspend_keeps_everybody_out_until_activate`.
     ///
     /// # Errors
     /// `Unsupported` where [`Capabilities::suspend`] is not set; `TenantNotFound`.

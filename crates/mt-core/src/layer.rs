@@ -74,6 +74,14 @@ impl<L: FactoryLayer> DatabaseFactory for L {
         self.inner().maintain(tenant, mode).await
     }
 
+    async fn maintain_described(
+        &self,
+        tenant: &TenantId,
+        seen: &DatabaseInfo,
+    ) -> Result<Maintenance> {
+        self.inner().maintain_described(tenant, seen).await
+    }
+
     async fn suspend(&self, tenant: &TenantId) -> Result<()> {
         self.forget(tenant);
         let done = self.inner().suspend(tenant).await;

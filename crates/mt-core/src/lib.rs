@@ -40,6 +40,7 @@ pub use ports::{
     SecretRef, SecretStore, TenantInfo, TenantSource,
 };
 pub use registry::{Provider, Registry};
+pub use sql::{only_reads, split_statements};
 pub use stamp::Stamp;
 pub use tenant::{DeploymentId, Generation, TenantId, TenantState};
 pub use traits::DataStream;

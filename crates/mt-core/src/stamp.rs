@@ -51,6 +51,16 @@ impl Stamp {
     /// schema version can be read in one query from then on. Values stand in the text: there are
     /// no parameters to bind.
     pub fn to_statements(&self, backend: DbBackend, ledger: Option<&str>) -> Vec<Statement> {
+        let mut statements = Self::to_tables(backend, ledger);
+        let first = OnConflict::column(Alias::new("one")).do_nothing().to_owned();
+        let insert = self.insert().on_conflict(first).to_owned();
+        statements.push(Statement::from_string(backend, to_text(backend, &insert)));
+        statements
+    }
+
+    /// The statements that make its table, and the ledger, where they are missing: what a template
+    /// is given, which is nobody's yet.
+    pub fn to_tables(backend: DbBackend, ledger: Option<&str>) -> Vec<Statement> {
         let mut table = Table::create();
         table.table(Alias::new(Self::TABLE)).if_not_exists();
         // There cannot be two: of two who stamp at once, one finds the other's.
@@ -73,9 +83,6 @@ impl Stamp {
                 .col(ColumnDef::new(Alias::new("applied_at")).big_integer().not_null());
             statements.push(backend.build(&table));
         }
-        let first = OnConflict::column(Alias::new("one")).do_nothing().to_owned();
-        let insert = self.insert().on_conflict(first).to_owned();
-        statements.push(Statement::from_string(backend, to_text(backend, &insert)));
         statements
     }
 

@@ -303,19 +303,55 @@ pub(crate) async fn suspend_keeps_everybody_out_until_activate(trial: &Trial<'_>
             "a handle writes to a suspended tenant"
         );
     }
-    // What runs the fleet still reaches it.
-    factory.describe(&tenant).await.doing("describe of a suspended tenant")?;
-    trial.create(&tenant, &[probe::child_table()]).await?;
-    if trial.capabilities().backup {
-        copy(trial, &tenant).await?;
-    }
+    reach_suspended(trial, &tenant).await?;
     for _ in 0..2 {
         factory.activate(&tenant).await.doing("activate")?;
     }
     trial.expect_rows(&tenant, &[row(1, "kept")], "after suspend and activate").await?;
+    factory.describe(&tenant).await.doing("describe of an activated tenant")?;
+    if trial.capabilities().backup {
+        copy(trial, &tenant).await?;
+    }
     factory.suspend(&tenant).await.doing("suspend")?;
     factory.deprovision(&tenant).await.doing("deprovision of a suspended tenant")?;
     trial.expect_absent(&tenant).await
+}
+
+/// What runs the fleet reaches a suspended tenant, or is told that it is suspended where the engine
+/// keeps everybody out; never anything else.
+async fn reach_suspended(trial: &Trial<'_>, tenant: &TenantId) -> Outcome {
+    let factory = trial.factory();
+    let reached = |call: mt_core::Result<()>, doing: &str| match call {
+        Err(error) if error.kind() == ErrorKind::TenantNotActive => Ok(false),
+        call => call.doing(doing).map(|()| true),
+    };
+    let described = factory.describe(tenant).await;
+    if let Ok(info) = &described {
+        ensure!(info.stamp.tenant == *tenant, "describe of a suspended tenant told of another's");
+    }
+    reached(described.map(drop), "describe of a suspended tenant")?;
+    let opened = match factory.maintain(tenant, MaintenanceMode::Shared).await {
+        Ok(maintenance) => {
+            maintenance.close().await;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    if reached(opened, "maintain of a suspended tenant")? {
+        trial.create(tenant, &[probe::child_table()]).await?;
+    }
+    if trial.capabilities().backup {
+        let mut sink = Vec::new();
+        let copied = factory.backup(tenant, &mut sink).await;
+        if let Ok(manifest) = &copied {
+            ensure!(
+                manifest.tenant == *tenant && !sink.is_empty(),
+                "a backup of a suspended tenant is not one"
+            );
+        }
+        reached(copied.map(drop), "backup of a suspended tenant")?;
+    }
+    Ok(())
 }
 
 /// Drops `call` after `limit`; where it ended before that, its answer must be a success, or an

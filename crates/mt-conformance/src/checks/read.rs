@@ -107,10 +107,15 @@ pub(crate) fn expect_refused_by(by: ReadOnly, got: Result<(), DbErr>, what: &str
         ReadOnly::Handle => expect_refusal(got, ErrorKind::Unsupported, what),
         _ => match got {
             Ok(()) => Err(Fault::new(format!("{what} succeeded"))),
-            Err(error) if Error::in_db_err(&error).is_some() => Err(Fault::new(format!(
-                "{what} was refused by the handle, not by the engine: {}",
-                error.told()
-            ))),
+            // A driver tells of the engine's refusals by errors of ours, of this kind.
+            Err(error)
+                if Error::in_db_err(&error).is_some_and(|e| e.kind() != ErrorKind::Statement) =>
+            {
+                Err(Fault::new(format!(
+                    "{what} was refused by the handle, not by the engine: {}",
+                    error.told()
+                )))
+            }
             Err(_) => Ok(()),
         },
     }
