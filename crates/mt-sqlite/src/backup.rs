@@ -1,46 +1,26 @@
 //! Copies of a tenant's database, and putting one back.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use chrono::Utc;
 use mt_core::{
     BackupManifest, DatabaseFactory as _, ErrorKind, FactoryContext, Placement, RestoreOptions,
     Result, Stamp, TenantId,
 };
+use mt_sqlite_copy::{
+    Contents, ScratchFile, check_request, manifest, receive, send, verify_and_stamp,
+};
 use rusqlite::Connection;
-use sea_orm::DbBackend;
-use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     NAME, SqliteConfig, SqliteFactory,
     error::{Error, Result as OwnResult},
     factory::blocking,
-    files::{Files, create_private, remove_if_there},
+    files::Files,
     look::{Others, look, open},
     tenant_lock::{Mode, TenantLock},
 };
-
-/// A copy is a SQLite database file, complete in itself.
-const ENCODING: &str = "sqlite-file";
-
-/// How much is read or written at a time.
-const CHUNK_BYTES: usize = 256 * 1024;
-
-/// A file that is removed when nobody needs it any more, also when the work is cancelled.
-#[derive(Debug)]
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if let Err(error) = remove_if_there(&self.0) {
-            tracing::warn!(error = %error, "a temporary file is left behind");
-        }
-    }
-}
 
 pub(crate) async fn take(
     factory: &SqliteFactory,
@@ -48,10 +28,9 @@ pub(crate) async fn take(
     sink: &mut (dyn AsyncWrite + Send + Unpin),
 ) -> Result<BackupManifest> {
     let located = factory.locate(tenant, Mode::Shared).await?;
-    let copy = Temporary(factory.files.temporary());
     let created_at = Utc::now();
     let work = {
-        let (to, config) = (copy.0.clone(), factory.config.clone());
+        let (files, config) = (factory.files.clone(), factory.config.clone());
         let ledger = factory.context.ledger().map(str::to_owned);
         let (deployment, tenant) = (factory.context.deployment, tenant.clone());
         move || {
@@ -60,35 +39,20 @@ pub(crate) async fn take(
             let from = &located.path;
             let (stamp, _) = look(from, &config, None, Others::Possible)?.stamped(&tenant)?;
             stamp.check(deployment, &tenant, located.placement.generation)?;
+            let copy = ScratchFile::in_directory(&files.directory)?;
             let source = open(from, &config)?;
-            Ok((stamp, copy_database(&source, &to, ledger.as_deref())?))
+            let contents = copy_database(&source, copy.path(), ledger.as_deref())?;
+            Ok((stamp, copy, contents))
         }
     };
-    let (stamp, contents) = blocking(work).await?;
-    let (size_bytes, sha256) = send(&copy.0, sink).await?;
-    Ok(BackupManifest {
-        format: BackupManifest::FORMAT,
-        encoding: ENCODING.to_owned(),
-        deployment: stamp.deployment,
-        tenant: stamp.tenant,
-        generation: stamp.generation,
-        schema_version: contents.schema_version,
-        created_at,
-        size_bytes,
-        sha256,
-        rows: contents.rows,
-    })
-}
-
-struct Contents {
-    rows: BTreeMap<String, u64>,
-    schema_version: Option<String>,
+    let (stamp, copy, contents) = blocking(work).await?;
+    let sent = send(copy.path(), sink).await?;
+    manifest(stamp, created_at, contents, sent)
 }
 
 /// Copies in one step: the source's readers and writers go on, and the copy is of one moment.
-fn copy_database(source: &Connection, to: &Path, ledger: Option<&str>) -> OwnResult<Contents> {
+fn copy_database(source: &Connection, to: &Path, ledger: Option<&str>) -> Result<Contents> {
     let copying = || Error::sqlite("copy the tenant's database");
-    create_private(to).map_err(Error::file("write", to))?;
     let mut copy = Connection::open(to).map_err(copying())?;
     let quick = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;";
     copy.execute_batch(quick).map_err(copying())?;
@@ -97,73 +61,9 @@ fn copy_database(source: &Connection, to: &Path, ledger: Option<&str>) -> OwnRes
         .map_err(copying())?;
     // A copy has no log beside it, so it can be read where nothing can be written.
     copy.execute_batch("PRAGMA journal_mode = DELETE").map_err(copying())?;
-    let contents = Contents {
-        rows: count_rows(&copy)?,
-        schema_version: match ledger {
-            Some(ledger) => newest(&copy, ledger)?,
-            None => None,
-        },
-    };
+    let contents = Contents::read(&copy, ledger)?;
     copy.close().map_err(|(_, e)| copying()(e))?;
     Ok(contents)
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Rows per ordinary table. Virtual tables keep theirs in ordinary ones, which are counted.
-fn count_rows(connection: &Connection) -> OwnResult<BTreeMap<String, u64>> {
-    let count = || {
-        let mut tables = connection.prepare(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND sql NOT LIKE 'CREATE VIRTUAL%'",
-        )?;
-        let names: Vec<String> =
-            tables.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let mut rows = BTreeMap::new();
-        for name in names {
-            let query = format!("SELECT count(*) FROM {}", quoted(&name));
-            let count: i64 = connection.query_row(&query, [], |row| row.get(0))?;
-            rows.insert(name, count.unsigned_abs());
-        }
-        Ok(rows)
-    };
-    count().map_err(Error::sqlite("count the rows of the copy"))
-}
-
-fn newest(connection: &Connection, ledger: &str) -> OwnResult<Option<String>> {
-    let query = format!("SELECT max(version) FROM {}", quoted(ledger));
-    connection
-        .query_row(&query, [], |row| row.get(0))
-        .map_err(Error::sqlite("read the migrations of the copy"))
-}
-
-/// Sends a file to `sink`; answers its length and checksum.
-async fn send(path: &Path, sink: &mut (dyn AsyncWrite + Send + Unpin)) -> OwnResult<(u64, String)> {
-    let reading = || Error::file("read", path);
-    let mut file = tokio::fs::File::open(path).await.map_err(reading())?;
-    let mut hash = Sha256::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut length = 0;
-    loop {
-        let read = file.read(&mut chunk).await.map_err(reading())?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&chunk[..read]);
-        length += read as u64;
-        sink.write_all(&chunk[..read]).await.map_err(Error::Sink)?;
-    }
-    sink.flush().await.map_err(Error::Sink)?;
-    Ok((length, hex(&hash.finalize())))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").ok();
-        text
-    })
 }
 
 pub(crate) async fn put_back(
@@ -173,7 +73,11 @@ pub(crate) async fn put_back(
     source: &mut (dyn AsyncRead + Send + Unpin),
     options: RestoreOptions,
 ) -> Result<()> {
-    check_request(factory, tenant, manifest, options)?;
+    if !factory.capabilities().restore {
+        let what = "restore without a placement store that can change; give the factory one";
+        return Err(mt_core::Error::unsupported(NAME, what));
+    }
+    check_request(NAME, factory.context.deployment, tenant, manifest, options)?;
     let before = factory.placement(tenant).await?;
     let replaces = factory.path_at(tenant, &before).exists();
     let mut after = before.clone();
@@ -182,20 +86,18 @@ pub(crate) async fn put_back(
         after.database = None;
     }
     let files = factory.files.clone();
-    blocking(move || Ok(files.create_directory()?)).await?;
-    let copy = Temporary(factory.files.temporary());
-    receive(manifest, source, &copy.0).await?;
+    let make = move || {
+        files.create_directory()?;
+        ScratchFile::in_directory(&files.directory)
+    };
+    let copy = blocking(make).await?;
+    receive(manifest, source, &copy).await?;
     let stamp = Stamp::new(factory.context.deployment, tenant, after.generation);
     let work = {
-        let (path, manifest, config) = (copy.0.clone(), manifest.clone(), factory.config.clone());
-        move || {
-            let (found, _) =
-                look(&path, &config, None, Others::Excluded)?.stamped(&manifest.tenant)?;
-            found.check(manifest.deployment, &manifest.tenant, manifest.generation)?;
-            Ok(verify_and_stamp(&path, &manifest, &stamp)?)
-        }
+        let manifest = manifest.clone();
+        move || verify_and_stamp(&copy, &manifest, &stamp).map(|()| copy)
     };
-    blocking(work).await?;
+    let copy = blocking(work).await?;
 
     let (_revoked, lock) = factory.take_over(tenant).await?;
     let replacement = Replacement {
@@ -223,7 +125,7 @@ struct Replacement {
     after: Placement,
     /// There is a database to be replaced, and not only a tenant without one.
     replaces: bool,
-    copy: Temporary,
+    copy: ScratchFile,
     #[expect(dead_code, reason = "held for its drop")]
     lock: TenantLock,
 }
@@ -269,7 +171,7 @@ impl Replacement {
     async fn publish(&self, from: &Path, to: &Path) -> Result<Replaced> {
         let (files, config) = (self.files.clone(), self.config.clone());
         let (deployment, tenant) = (self.context.deployment, self.tenant.clone());
-        let (copy, from, to) = (self.copy.0.clone(), from.to_owned(), to.to_owned());
+        let (copy, from, to) = (self.copy.path().to_owned(), from.to_owned(), to.to_owned());
         blocking(move || {
             let is_own = |path: &Path| {
                 let (stamp, _) = look(path, &config, None, Others::Excluded)?.stamped(&tenant)?;
@@ -336,102 +238,4 @@ enum Switch {
     Refused(mt_core::Error),
     /// It may have been.
     Unknown(mt_core::Error),
-}
-
-/// What can be refused without reading the copy.
-fn check_request(
-    factory: &SqliteFactory,
-    tenant: &TenantId,
-    manifest: &BackupManifest,
-    options: RestoreOptions,
-) -> Result<()> {
-    if !factory.capabilities().restore {
-        let what = "restore without a placement store that can change; give the factory one";
-        return Err(mt_core::Error::unsupported(NAME, what));
-    }
-    if manifest.encoding != ENCODING || manifest.format != BackupManifest::FORMAT {
-        let what = format!(
-            "restore a copy of encoding `{}`, format {}; expected `{ENCODING}`, format {}",
-            manifest.encoding,
-            manifest.format,
-            BackupManifest::FORMAT
-        );
-        return Err(mt_core::Error::unsupported(NAME, what));
-    }
-    let is_own = manifest.tenant == *tenant && manifest.deployment == factory.context.deployment;
-    if !is_own && !options.restamp {
-        return Err(mt_core::Error::new(
-            ErrorKind::ForeignDatabase,
-            format!(
-                "the copy is of tenant `{}` in deployment {}; to make it this tenant's, allow a new stamp",
-                manifest.tenant, manifest.deployment
-            ),
-        ));
-    }
-    Ok(())
-}
-
-/// Receives the copy into a synced file, no longer than the manifest says.
-async fn receive(
-    manifest: &BackupManifest,
-    source: &mut (dyn AsyncRead + Send + Unpin),
-    path: &Path,
-) -> OwnResult<()> {
-    let writing = || Error::file("write", path);
-    let mut file = tokio::fs::File::from_std(create_private(path).map_err(writing())?);
-    let mut source = source.take(manifest.size_bytes.saturating_add(1));
-    let mut hash = Sha256::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut length = 0;
-    loop {
-        let read = source.read(&mut chunk).await.map_err(Error::Source)?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&chunk[..read]);
-        length += read as u64;
-        file.write_all(&chunk[..read]).await.map_err(writing())?;
-    }
-    file.sync_all().await.map_err(writing())?;
-    let sha256 = hex(&hash.finalize());
-    if length != manifest.size_bytes {
-        return Err(Error::Damaged(format!(
-            "it has {} bytes, expected {}",
-            if length > manifest.size_bytes { "more".to_owned() } else { length.to_string() },
-            manifest.size_bytes
-        )));
-    }
-    if sha256 != manifest.sha256 {
-        return Err(Error::Damaged(format!(
-            "its SHA-256 is {sha256}, expected {}",
-            manifest.sha256
-        )));
-    }
-    Ok(())
-}
-
-/// Opens the received copy, looks whether it is sound, and puts the tenant's new stamp into it.
-fn verify_and_stamp(path: &Path, manifest: &BackupManifest, stamp: &Stamp) -> OwnResult<()> {
-    let failed = || Error::sqlite("open the copy");
-    let mut connection = Connection::open(path).map_err(failed())?;
-    let verdict: String =
-        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(failed())?;
-    if verdict != "ok" {
-        return Err(Error::Damaged(verdict));
-    }
-    let rows = count_rows(&connection)?;
-    if rows != manifest.rows {
-        return Err(Error::Damaged(format!(
-            "its tables have {rows:?} rows, expected {:?}",
-            manifest.rows
-        )));
-    }
-    let stamping = || Error::sqlite("stamp the copy");
-    let transaction = connection.transaction().map_err(stamping())?;
-    for statement in stamp.to_replacing_statements(DbBackend::Sqlite) {
-        transaction.execute(&statement.sql, []).map_err(stamping())?;
-    }
-    transaction.commit().map_err(stamping())?;
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(stamping())?;
-    connection.close().map_err(|(_, e)| stamping()(e))
 }

@@ -1,7 +1,7 @@
 use std::{io, path::PathBuf};
 
 use mt_core::ErrorKind;
-use rusqlite::ErrorCode;
+use mt_sqlite_copy::{file_kind, sqlite_kind};
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 
 use crate::NAME;
@@ -17,18 +17,12 @@ pub(crate) enum Error {
         #[source]
         source: rusqlite::Error,
     },
-    #[error("cannot write the copy to its destination")]
-    Sink(#[source] io::Error),
-    #[error("cannot read the copy from its source")]
-    Source(#[source] io::Error),
     #[error("there is no database {}", .0.display())]
     NoDatabase(PathBuf),
     #[error("{} is used by somebody else; nothing was done", .0.display())]
     Locked(PathBuf),
     #[error("a database of that name is there and is not this tenant's: {0}")]
     Taken(&'static str),
-    #[error("the copy is not what its manifest says: {0}")]
-    Damaged(String),
     #[error("a worker thread ended early")]
     Worker(#[from] tokio::task::JoinError),
 }
@@ -52,15 +46,9 @@ impl Error {
         match self {
             Self::File { source, .. } => file_kind(source),
             Self::Sqlite { source, .. } => sqlite_kind(source.sqlite_error_code()),
-            Self::Sink(source) => match file_kind(source) {
-                ErrorKind::QuotaExceeded => ErrorKind::QuotaExceeded,
-                _ => ErrorKind::Unavailable,
-            },
-            Self::Source(_) => ErrorKind::Unavailable,
             Self::NoDatabase(_) => ErrorKind::TenantNotFound,
             Self::Locked(_) => ErrorKind::InUse,
             Self::Taken(_) => ErrorKind::NameTaken,
-            Self::Damaged(_) => ErrorKind::Corrupt,
             Self::Worker(_) => ErrorKind::Internal,
         }
     }
@@ -80,38 +68,11 @@ trait WithSourceOf {
 impl WithSourceOf for mt_core::Error {
     fn with_source_of(self, cause: Error) -> Self {
         match cause {
-            Error::File { source, .. } | Error::Sink(source) | Error::Source(source) => {
-                self.with_source(source)
-            }
+            Error::File { source, .. } => self.with_source(source),
             Error::Sqlite { source, .. } => self.with_source(source),
             Error::Worker(source) => self.with_source(source),
-            Error::NoDatabase(_) | Error::Locked(_) | Error::Taken(_) | Error::Damaged(_) => self,
+            Error::NoDatabase(_) | Error::Locked(_) | Error::Taken(_) => self,
         }
-    }
-}
-
-fn file_kind(error: &io::Error) -> ErrorKind {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            ErrorKind::QuotaExceeded
-        }
-        io::ErrorKind::PermissionDenied
-        | io::ErrorKind::ReadOnlyFilesystem
-        | io::ErrorKind::NotADirectory
-        | io::ErrorKind::NotFound => ErrorKind::Config,
-        _ => ErrorKind::Internal,
-    }
-}
-
-fn sqlite_kind(code: Option<ErrorCode>) -> ErrorKind {
-    match code {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => ErrorKind::Corrupt,
-        Some(ErrorCode::DiskFull) => ErrorKind::QuotaExceeded,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ErrorKind::Unavailable,
-        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            ErrorKind::Config
-        }
-        _ => ErrorKind::Internal,
     }
 }
 

@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use mt_core::{Stamp, TenantId};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
-use sea_orm::DbBackend;
+use mt_sqlite_copy::{find_stamp, has_table};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::{
     SqliteConfig,
@@ -65,53 +65,30 @@ pub(crate) fn look(
 }
 
 fn read(connection: &Connection, ledger: Option<&str>) -> mt_core::Result<Look> {
-    let query = Stamp::select(DbBackend::Sqlite, None).sql;
-    let stamp = connection.query_row(&query, [], |row| {
-        Ok((
-            row.get::<_, String>(0)?,
-            row.get::<_, String>(1)?,
-            row.get::<_, String>(2)?,
-            row.get::<_, i64>(3)?,
-        ))
-    });
-    match stamp {
-        Ok((tenant, deployment, created_at, generation)) => Ok(Look::Stamped {
-            stamp: Stamp::from_columns(&tenant, &deployment, &created_at, generation)?,
-            applied: match ledger {
-                Some(ledger) => read_ledger(connection, ledger)?,
-                None => Vec::new(),
-            },
-        }),
-        // No such table, or no row in it.
-        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Look::Unstamped),
-        Err(_) if !has_table(connection, Stamp::TABLE)? => {
-            let tables: i64 = connection
-                .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
-                .map_err(Error::sqlite("read the tenant's database"))?;
-            Ok(if tables == 0 { Look::Empty } else { Look::Unstamped })
-        }
-        Err(e) => Err(Error::sqlite("read the stamp of the tenant's database")(e).into()),
+    if let Some(stamp) = find_stamp(connection)? {
+        let applied = match ledger {
+            Some(ledger) => read_ledger(connection, ledger)?,
+            None => Vec::new(),
+        };
+        return Ok(Look::Stamped { stamp, applied });
     }
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
+        .map_err(Error::sqlite("read the tenant's database"))?;
+    Ok(if tables == 0 { Look::Empty } else { Look::Unstamped })
 }
 
 /// The applied migrations in ascending order; none where there is no ledger.
-fn read_ledger(connection: &Connection, ledger: &str) -> Result<Vec<String>> {
+fn read_ledger(connection: &Connection, ledger: &str) -> mt_core::Result<Vec<String>> {
     let failed = || Error::sqlite("read the migrations of the tenant's database");
     let query = format!("SELECT version FROM \"{}\" ORDER BY version", ledger.replace('"', "\"\""));
     let mut statement = match connection.prepare(&query) {
         Ok(statement) => statement,
         Err(_) if !has_table(connection, ledger)? => return Ok(Vec::new()),
-        Err(e) => return Err(failed()(e)),
+        Err(e) => return Err(failed()(e).into()),
     };
-    statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed())
-}
-
-fn has_table(connection: &Connection, name: &str) -> Result<bool> {
-    connection
-        .query_row("SELECT 1 FROM sqlite_master WHERE name = ?1", [name], |_| Ok(()))
-        .optional()
-        .map(|row| row.is_some())
-        .map_err(Error::sqlite("read the tenant's database"))
+    let versions = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect);
+    Ok(versions.map_err(failed())?)
 }
 
 /// A connection that takes no locks and makes no log, three times as fast to open. Only where nobody

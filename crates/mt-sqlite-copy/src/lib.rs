@@ -1,0 +1,20 @@
+#![doc = include_str!("README.md")]
+
+mod build;
+mod contents;
+mod error;
+mod filling;
+mod manifest;
+mod scratch;
+mod tables;
+mod transfer;
+mod verify;
+
+pub use build::{FileBuilder, SchemaObject};
+pub use contents::{Contents, find_stamp, has_table};
+pub use error::{file_kind, sqlite_kind};
+pub use filling::{Built, Filling};
+pub use manifest::{ENCODING, Sent, check_request, manifest};
+pub use scratch::ScratchFile;
+pub use transfer::{receive, send};
+pub use verify::{standardized, verify_and_stamp};
