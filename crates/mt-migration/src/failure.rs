@@ -1,3 +1,5 @@
+use std::{error::Error as StdError, io};
+
 use mt_core::{Error, ErrorKind};
 use sea_orm::DbErr;
 
@@ -22,40 +24,105 @@ pub(crate) enum Fault {
     Commit { names: Vec<String>, source: DbErr, known: bool },
     #[error("{} cannot be rolled back: a newer program applied {} after it", quoted(.names), quoted(.newer))]
     Newer { names: Vec<String>, newer: Vec<String> },
+    #[error("{verb} {} in one batch failed", quoted(.names))]
+    Batch { verb: &'static str, names: Vec<String>, source: DbErr },
+    #[error(
+        "{verb} migration `{name}` stopped when its transaction ended by itself; a server gives a transaction some seconds only, so one that needs longer should be split, or written as text statements that nothing is read between, which go as one batch"
+    )]
+    Ended { verb: &'static str, name: String, source: DbErr },
+    #[error("the answer to {verb} {} was lost", quoted(.names))]
+    Lost { verb: &'static str, names: Vec<String>, source: DbErr },
+    #[error("{verb} migration `{name}` panicked: {message}")]
+    Panicked { verb: &'static str, name: String, message: String },
+    #[error("migration `{name}` does not run on a database that is reached by a driver: {reason}")]
+    Refused { name: String, reason: &'static str },
+    #[error(
+        "dropping table `{table}` would delete or change rows of {}, which refer to it, and foreign keys cannot be switched off here; drop those tables first, or change it with ALTER TABLE",
+        quoted(.by)
+    )]
+    Referenced { table: String, by: Vec<String> },
+    #[error("the tables' foreign keys could not be read, which is needed to drop a table")]
+    References(#[source] DbErr),
+    #[error("the database is not the one that was looked at")]
+    Foreign(#[source] Error),
+    #[error("other migrators changed the ledger before {} could be done", quoted(.names))]
+    Overtaken { names: Vec<String> },
+    #[error("no thread could be started to run migrations")]
+    Thread(#[source] io::Error),
+    #[error("the thread that runs migrations ended before they did")]
+    Gone,
 }
 
 impl Fault {
-    const fn kind(&self) -> ErrorKind {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::Begin(_) => ErrorKind::Unavailable,
-            Self::Pooled => ErrorKind::Internal,
-            Self::Ledger { .. }
-            | Self::Migration { .. }
-            | Self::Check { .. }
+            Self::Thread(_) | Self::Ended { .. } => ErrorKind::Unavailable,
+            Self::Begin(source) => match kind_without_answer(source) {
+                // A transaction that nobody hears of does nothing.
+                None | Some(ErrorKind::OutcomeUnknown) => ErrorKind::Unavailable,
+                Some(kind) => kind,
+            },
+            Self::Pooled | Self::Gone => ErrorKind::Internal,
+            Self::Ledger { source, .. }
+            | Self::Migration { source, .. }
+            | Self::Batch { source, .. }
+            | Self::References(source) => {
+                kind_without_answer(source).unwrap_or(ErrorKind::MigrationFailed)
+            }
+            Self::Check { .. }
             | Self::Orphans { .. }
+            | Self::Panicked { .. }
             | Self::Commit { known: true, .. } => ErrorKind::MigrationFailed,
-            Self::Commit { known: false, .. } => ErrorKind::OutcomeUnknown,
-            Self::Newer { .. } => ErrorKind::Unsupported,
+            Self::Commit { known: false, .. } | Self::Lost { .. } => ErrorKind::OutcomeUnknown,
+            Self::Newer { .. } | Self::Refused { .. } | Self::Referenced { .. } => {
+                ErrorKind::Unsupported
+            }
+            Self::Foreign(source) => source.kind(),
+            Self::Overtaken { .. } => ErrorKind::Conflict,
         }
     }
 
-    fn into_source(self) -> Option<DbErr> {
+    fn into_source(self) -> Option<Box<dyn StdError + Send + Sync>> {
         match self {
             Self::Begin(source)
             | Self::Ledger { source, .. }
             | Self::Migration { source, .. }
             | Self::Check { source, .. }
-            | Self::Commit { source, .. } => Some(source),
-            Self::Pooled | Self::Orphans { .. } | Self::Newer { .. } => None,
+            | Self::Commit { source, .. }
+            | Self::Batch { source, .. }
+            | Self::Lost { source, .. }
+            | Self::Ended { source, .. }
+            | Self::References(source) => Some(match Error::in_db_err(&source) {
+                // SeaORM's error says nothing more than the one of ours inside it.
+                Some(ours) => Box::new(ours.clone()),
+                None => Box::new(source),
+            }),
+            Self::Foreign(source) => Some(Box::new(source)),
+            Self::Thread(source) => Some(Box::new(source)),
+            Self::Pooled
+            | Self::Orphans { .. }
+            | Self::Newer { .. }
+            | Self::Panicked { .. }
+            | Self::Refused { .. }
+            | Self::Referenced { .. }
+            | Self::Overtaken { .. }
+            | Self::Gone => None,
         }
     }
+}
+
+/// The kind of an error of ours inside SeaORM's that says why a statement was not run: no
+/// connection, no right, no room. `None`: the database has answered, whoever reports it.
+pub(crate) fn kind_without_answer(error: &DbErr) -> Option<ErrorKind> {
+    let kind = Error::in_db_err(error)?.kind();
+    (!matches!(kind, ErrorKind::Statement | ErrorKind::Internal)).then_some(kind)
 }
 
 /// What stopped a run, and what it left behind.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) fault: Fault,
-    /// The group ran outside of a transaction and had begun to change things.
+    /// A migration that is not one atomic unit had begun to change things.
     pub(crate) stays: bool,
     /// What the run had done by then, in groups of their own.
     pub(crate) earlier: Vec<String>,
@@ -63,13 +130,18 @@ pub(crate) struct Failure {
 
 impl From<Failure> for Error {
     fn from(Failure { fault, stays, earlier }: Failure) -> Self {
-        let kind = fault.kind();
+        let kind = match fault.kind() {
+            ErrorKind::OutcomeUnknown => ErrorKind::OutcomeUnknown,
+            // Other kinds promise that nothing was done.
+            _ if stays => ErrorKind::MigrationFailed,
+            kind => kind,
+        };
         let state = match (kind, stays) {
             (ErrorKind::OutcomeUnknown, _) => {
                 "whether they are in is unknown; look before repeating"
             }
             (_, true) => {
-                "it runs outside of a transaction, so what it did stays, and its record is unchanged"
+                "it is not one atomic unit, so what it did stays, and its record is unchanged"
             }
             (_, false) if earlier.is_empty() => "the database is as it was",
             (_, false) => "what its transaction did is taken back",

@@ -2,8 +2,8 @@ use std::{collections::HashSet, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use mt_core::{
-    Connection, DatabaseFactory, DatabaseInfo, Error, ErrorKind, MaintenanceMode, Result,
-    SchemaTemplate, TenantId,
+    Connection, DatabaseFactory, DatabaseInfo, Error, ErrorKind, Maintenance, MaintenanceMode,
+    Result, SchemaTemplate, Stamp, TenantId,
 };
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use sha2::{Digest as _, Sha256};
@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     failure::{Failure, kept},
     ledger::Ledger,
+    remote::Remote,
     session::{Direction, Group, Outcome, Session, refuse_newer},
     status::{MigrationReport, SchemaStatus},
 };
@@ -34,6 +35,24 @@ use crate::{
 ///   without their parent than it found is refused, and taken back if it was a transaction.
 /// - A migration in the ledger that this program does not know was applied by a newer one. It is
 ///   left alone; what is pending is applied beside it, even if its name sorts before.
+///
+/// On a database that is reached by a [`Driver`](mt_core::Driver):
+///
+/// - All that is pending leaves as one atomic [batch](mt_core::Driver::batch), one request, behind a
+///   guard that compares the whole ledger and the stamp with what was looked at. Whoever was faster
+///   is planned around.
+/// - A migration that asks for what depends on something it wrote (a read, a returned row, a count)
+///   goes on in a transaction, begun under the write lock and behind the same guard, with its row in
+///   the ledger. What comes before it leaves as a batch first. A server gives a transaction some
+///   seconds; one that ends by itself fails with `Unavailable`, and nothing of it lasts.
+/// - Where a driver has no transactions, such a migration runs statement by statement. It, and one
+///   that opts out of transactions, is named in [`MigrationReport::not_atomic`]: a failure half way
+///   leaves half, and a second migrator is not kept from running its statements, too.
+/// - Foreign keys cannot be switched off. Dropping a table that another one refers to is refused
+///   with `Unsupported`; to find out costs one request, where a table is dropped at all. So are
+///   transactions of a migration's own, and `PRAGMA foreign_keys`.
+/// - Cancelling ends the migrations. A batch or a commit that is on its way may still take effect,
+///   as a whole.
 #[derive(Clone)]
 pub struct Runner(Arc<Inner>);
 
@@ -136,7 +155,7 @@ impl Runner {
         info: &DatabaseInfo,
     ) -> Result<SchemaStatus> {
         if info.ledger.as_deref() == Some(self.ledger()) {
-            return Ok(self.compare(&info.applied));
+            return Ok(SchemaStatus::of(&self.0.names, info));
         }
         let read = info.ledger.as_ref().map_or("no ledger".to_owned(), |l| format!("ledger `{l}`"));
         Err(Error::new(
@@ -156,9 +175,10 @@ impl Runner {
     /// | kind | when | transient | source |
     /// |---|---|---|---|
     /// | `MigrationFailed` | a migration failed; the message names it and says what is kept | no | the database's |
-    /// | `Unavailable` | the transaction could not be begun | yes | the database's |
+    /// | `Unavailable` | the transaction could not be begun; on a driver: or it ended by itself | yes | the database's |
     /// | `OutcomeUnknown` | the answer to the commit was lost; repeating `up` is safe | no | the database's |
-    /// | `Unsupported` | the engine is reached by a driver; nothing was done | no | |
+    /// | `Unsupported` | on a driver: what it cannot do, see [`Runner`]; nothing was done | no | |
+    /// | `Conflict` | on a driver: other migrators were faster again and again | yes | |
     ///
     /// And as [`DatabaseFactory::describe`] and [`DatabaseFactory::maintain`].
     pub async fn up(
@@ -171,7 +191,7 @@ impl Runner {
     }
 
     /// [`Runner::up`] for whoever has looked already: `status` is not read again. It may be
-    /// outdated; the ledger is read anew before anything is done.
+    /// outdated; the ledger is read anew, or compared with it, before anything is done.
     ///
     /// # Errors
     /// As [`Runner::up`].
@@ -182,8 +202,7 @@ impl Runner {
         status: &SchemaStatus,
     ) -> Result<MigrationReport> {
         let pending = self.select(&status.pending);
-        let version = status.schema_version.clone();
-        self.run(factory, tenant, Direction::Up, pending, version).await
+        self.run(factory, tenant, Direction::Up, pending, status).await
     }
 
     /// Rolls the last `steps` applied migrations back, newest first; fewer if there are fewer.
@@ -209,7 +228,7 @@ impl Runner {
         })?;
         let mut chosen = self.select(&names);
         chosen.reverse();
-        self.run(factory, tenant, Direction::Down, chosen, status.schema_version).await
+        self.run(factory, tenant, Direction::Down, chosen, &status).await
     }
 
     /// The migrations named, in the order in which they are applied.
@@ -218,22 +237,30 @@ impl Runner {
         all.filter(|migration| names.iter().any(|name| name == migration.name())).collect()
     }
 
+    /// The migration named.
+    pub(crate) fn find(&self, name: &str) -> Option<&dyn MigrationTrait> {
+        let found = self.0.migrations.iter().find(|migration| migration.name() == name);
+        found.map(|migration| &**migration as &dyn MigrationTrait)
+    }
+
+    pub(crate) fn ledger_table(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
     async fn run(
         &self,
         factory: &dyn DatabaseFactory,
         tenant: &TenantId,
         direction: Direction,
         migrations: Vec<&dyn MigrationTrait>,
-        schema_version: Option<String>,
+        status: &SchemaStatus,
     ) -> Result<MigrationReport> {
-        let mut report =
-            MigrationReport { tenant: tenant.clone(), ran: Vec::new(), schema_version };
+        let mut seen = status.clone();
+        let (mut ran, mut not_atomic) = (Vec::new(), Vec::new());
         for group in Group::cut(migrations) {
-            let mode =
-                if group.alone { MaintenanceMode::Exclusive } else { MaintenanceMode::Shared };
-            let maintenance = match factory.maintain(tenant, mode).await {
-                Err(error) if !report.ran.is_empty() => {
-                    let message = format!("the migrations stopped{}", kept(&report.ran));
+            let maintenance = match self.open(factory, tenant, &group, &seen).await {
+                Err(error) if !ran.is_empty() => {
+                    let message = format!("the migrations stopped{}", kept(&ran));
                     return Err(Error::new(error.kind(), message)
                         .with_tenant(tenant)
                         .with_provider(factory.name())
@@ -241,42 +268,89 @@ impl Runner {
                 }
                 maintenance => maintenance?,
             };
-            let outcome =
-                self.run_on(maintenance.connection(), direction, &group, &report.ran).await;
+            let place = Place {
+                connection: maintenance.connection(),
+                stamp: Some(maintenance.stamp()),
+                ledger: seen.ledger(),
+            };
+            let outcome = self.run_on(place, direction, &group, &ran).await;
             maintenance.close().await;
             let outcome =
                 outcome.map_err(|e| e.with_tenant(tenant).with_provider(factory.name()))?;
             for name in &outcome.ran {
                 tracing::info!(
                     tenant = %tenant, provider = factory.name(), migration = name,
-                    direction = ?direction, "migrated"
+                    direction = ?direction, atomic = !outcome.not_atomic.contains(name), "migrated"
                 );
             }
-            report.ran.extend(outcome.ran);
-            report.schema_version = outcome.schema_version;
+            ran.extend(outcome.ran);
+            not_atomic.extend(outcome.not_atomic);
+            let info =
+                seen.seen.map(|info| info.with_applied(self.ledger(), outcome.ledger.clone()));
+            seen = SchemaStatus { seen: info, ..self.compare(&outcome.ledger) };
         }
-        Ok(report)
+        let schema_version = seen.schema_version;
+        Ok(MigrationReport { tenant: tenant.clone(), ran, not_atomic, schema_version })
+    }
+
+    /// Opens the database for `group`: with nobody else in it where the group is not a transaction
+    /// and the engine can keep others out.
+    async fn open(
+        &self,
+        factory: &dyn DatabaseFactory,
+        tenant: &TenantId,
+        group: &Group<'_>,
+        seen: &SchemaStatus,
+    ) -> Result<Maintenance> {
+        let can_exclude = factory.capabilities().exclusive_maintenance;
+        let maintenance = match &seen.seen {
+            _ if group.alone && can_exclude => {
+                return factory.maintain(tenant, MaintenanceMode::Exclusive).await;
+            }
+            Some(info) => factory.maintain_described(tenant, info).await?,
+            None => factory.maintain(tenant, MaintenanceMode::Shared).await?,
+        };
+        if group.alone && matches!(maintenance.connection(), Connection::SeaOrm(_)) {
+            maintenance.close().await;
+            return Err(Error::unsupported(
+                factory.name(),
+                "keep others out, which a migration outside of transactions needs",
+            )
+            .with_tenant(tenant));
+        }
+        Ok(maintenance)
     }
 
     async fn run_on(
         &self,
-        connection: &Connection,
+        place: Place<'_>,
         direction: Direction,
         group: &Group<'_>,
         earlier: &[String],
     ) -> Result<Outcome> {
-        let Connection::SeaOrm(db) = connection else {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "migrations do not run on a database that is reached by a driver yet",
-            ));
+        let outcome = match place.connection {
+            Connection::SeaOrm(db) => {
+                Session::new(db, &self.0.ledger, &self.0.names, direction)?.run(group).await
+            }
+            Connection::Driver(driver) => {
+                let remote = Remote::new(&**driver, self, direction, place.stamp)?;
+                remote.run(group, place.ledger).await
+            }
         };
-        let session = Session::new(db, &self.0.ledger, &self.0.names, direction)?;
-        session
-            .run(group)
-            .await
-            .map_err(|failure| Failure { earlier: earlier.to_vec(), ..failure }.into())
+        outcome.map_err(|failure| {
+            let earlier = [earlier, failure.earlier.as_slice()].concat();
+            Failure { earlier, ..failure }.into()
+        })
     }
+}
+
+/// Where a group runs.
+struct Place<'a> {
+    connection: &'a Connection,
+    /// Whose database it is, where that is known.
+    stamp: Option<&'a Stamp>,
+    /// The names in its ledger, as far as is known.
+    ledger: Vec<String>,
 }
 
 #[async_trait]
@@ -290,11 +364,14 @@ impl SchemaTemplate for Runner {
     }
 
     /// Runs all migrations as [`Runner::up`] does, but on `connection`, which must be a single one
-    /// that nobody else uses. Foreign keys are as they were afterwards.
+    /// that nobody else uses, or a driver. Foreign keys are as they were afterwards.
     async fn apply(&self, connection: &Connection) -> Result<()> {
-        let mut ran = Vec::new();
+        let (mut ran, mut ledger) = (Vec::new(), Vec::new());
         for group in Group::cut(self.select(&self.0.names)) {
-            ran.extend(self.run_on(connection, Direction::Up, &group, &ran).await?.ran);
+            let place = Place { connection, stamp: None, ledger };
+            let outcome = self.run_on(place, Direction::Up, &group, &ran).await?;
+            ran.extend(outcome.ran);
+            ledger = outcome.ledger;
         }
         Ok(())
     }

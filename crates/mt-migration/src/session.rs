@@ -24,6 +24,16 @@ pub(crate) enum Direction {
     Down,
 }
 
+impl Direction {
+    /// What is being done to a migration, for a message.
+    pub(crate) const fn verb(self) -> &'static str {
+        match self {
+            Self::Up => "applying",
+            Self::Down => "rolling back",
+        }
+    }
+}
+
 /// Migrations that are done as one: in one transaction, or a single one outside of any.
 #[derive(Clone)]
 pub(crate) struct Group<'a> {
@@ -46,7 +56,17 @@ impl<'a> Group<'a> {
         groups
     }
 
-    fn names(&self) -> Vec<String> {
+    /// What of the group is left to do where the ledger has the names in `applied`.
+    pub(crate) fn left_of(&self, applied: &[String], direction: Direction) -> Self {
+        let mut left = self.clone();
+        left.migrations.retain(|migration| {
+            let is_applied = applied.iter().any(|name| name == migration.name());
+            is_applied == (direction == Direction::Down)
+        });
+        left
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
         self.migrations.iter().map(|migration| migration.name().to_owned()).collect()
     }
 }
@@ -55,7 +75,10 @@ impl<'a> Group<'a> {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) ran: Vec<String>,
-    pub(crate) schema_version: Option<String>,
+    /// Those of `ran` that were not one atomic unit with their record.
+    pub(crate) not_atomic: Vec<String>,
+    /// The names in the ledger.
+    pub(crate) ledger: Vec<String>,
 }
 
 /// Does groups on a connection that nobody else uses.
@@ -112,13 +135,7 @@ impl<'a> Session<'a> {
     }
 
     async fn run_together(&self, group: &Group<'_>) -> Result<Outcome, Fault> {
-        // The write lock is taken at once: a transaction that begins by reading the ledger could
-        // lose it to another migrator between reading and writing.
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let transaction = self.db.begin_with_options(options).await.map_err(Fault::Begin)?;
+        let transaction = self.db.begin_with_options(immediate()).await.map_err(Fault::Begin)?;
         match self.run_inside(&transaction, group).await {
             Ok(outcome) => {
                 // SQLite commits in this process and knows how it ended. A server's answer can get
@@ -151,7 +168,7 @@ impl<'a> Session<'a> {
         }
         let (mut applied, left) = self.left_of(transaction, group).await?;
         if left.migrations.is_empty() {
-            return Ok(outcome(applied, Vec::new()));
+            return Ok(Outcome { ran: Vec::new(), not_atomic: Vec::new(), ledger: applied });
         }
         let before = self.orphans_before(transaction).await;
         let manager = SchemaManager::new(transaction);
@@ -161,14 +178,14 @@ impl<'a> Session<'a> {
         }
         let ran = left.names();
         self.check_orphans(transaction, &before, &ran).await?;
-        Ok(outcome(applied, ran))
+        Ok(Outcome { ran, not_atomic: Vec::new(), ledger: applied })
     }
 
     async fn run_alone(&self, group: &Group<'_>) -> Result<Outcome, Failure> {
         let failure = |stays| move |fault| Failure { fault, stays, earlier: Vec::new() };
         let (mut applied, left) = self.left_of(self.db, group).await.map_err(failure(false))?;
         if left.migrations.is_empty() {
-            return Ok(outcome(applied, Vec::new()));
+            return Ok(Outcome { ran: Vec::new(), not_atomic: Vec::new(), ledger: applied });
         }
         let before = self.orphans_before(self.db).await;
         let manager = SchemaManager::new(self.db);
@@ -179,7 +196,7 @@ impl<'a> Session<'a> {
             self.check_orphans(self.db, &before, &ran).await.map_err(failure)?;
             self.note(self.db, migration.name(), &mut applied).await.map_err(failure)?;
         }
-        Ok(outcome(applied, ran))
+        Ok(Outcome { not_atomic: ran.clone(), ran, ledger: applied })
     }
 
     /// Reads the ledger anew, now that nobody else changes it, and answers it with what of `group` it
@@ -195,11 +212,7 @@ impl<'a> Session<'a> {
             return Err(Fault::Pooled);
         }
         let applied = self.ledger.open(db).await.map_err(|e| self.ledger_fault(e))?;
-        let mut left = group.clone();
-        let is_applied = |name: &str| applied.iter().any(|other| other == name);
-        left.migrations.retain(|migration| {
-            is_applied(migration.name()) == (self.direction == Direction::Down)
-        });
+        let left = group.left_of(&applied, self.direction);
         if self.direction == Direction::Down {
             refuse_newer(&SchemaStatus::new(self.known, &applied), &left.names())?;
         }
@@ -211,11 +224,15 @@ impl<'a> Session<'a> {
         manager: &SchemaManager<'_>,
         migration: &dyn MigrationTrait,
     ) -> Result<(), Fault> {
-        let (verb, done) = match self.direction {
-            Direction::Up => ("applying", migration.up(manager).await),
-            Direction::Down => ("rolling back", migration.down(manager).await),
+        let done = match self.direction {
+            Direction::Up => migration.up(manager).await,
+            Direction::Down => migration.down(manager).await,
         };
-        done.map_err(|source| Fault::Migration { verb, name: migration.name().to_owned(), source })
+        done.map_err(|source| Fault::Migration {
+            verb: self.direction.verb(),
+            name: migration.name().to_owned(),
+            source,
+        })
     }
 
     async fn note<C: ConnectionTrait>(
@@ -269,8 +286,13 @@ impl<'a> Session<'a> {
     }
 }
 
-fn outcome(applied: Vec<String>, ran: Vec<String>) -> Outcome {
-    Outcome { ran, schema_version: applied.into_iter().max() }
+/// How a migrating transaction begins. The write lock is taken at once: one that begins by reading
+/// the ledger could lose it to another migrator between reading and writing.
+pub(crate) fn immediate() -> TransactionOptions {
+    TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    }
 }
 
 /// Refuses to roll `names` back from under what a newer program applied after them.

@@ -31,6 +31,8 @@ pub(crate) struct OneFile {
     lock: Arc<RwLock<()>>,
     /// How the runner asked to maintain, in order.
     modes: Mutex<Vec<MaintenanceMode>>,
+    /// The ledgers that the runner said it had seen, in order.
+    described: Mutex<Vec<Vec<String>>>,
     /// Makes so many callers look at the database before any of them goes on.
     look_together: Option<Barrier>,
     /// Hands out a pool that replaces its connection after each use.
@@ -46,6 +48,7 @@ impl OneFile {
             deployment: DeploymentId::random(),
             lock: Arc::default(),
             modes: Mutex::default(),
+            described: Mutex::default(),
             look_together: None,
             forgetful: false,
             instead: None,
@@ -69,6 +72,10 @@ impl OneFile {
 
     pub(crate) fn modes(&self) -> Vec<MaintenanceMode> {
         self.modes.lock().unwrap().clone()
+    }
+
+    pub(crate) fn described(&self) -> Vec<Vec<String>> {
+        self.described.lock().unwrap().clone()
     }
 
     fn path(&self) -> PathBuf {
@@ -109,7 +116,7 @@ impl OneFile {
         self.count("SELECT COUNT(*) AS n FROM sqlite_master WHERE type = 'table'").await
     }
 
-    fn stamp(&self, tenant: &TenantId) -> Stamp {
+    pub(crate) fn stamp(&self, tenant: &TenantId) -> Stamp {
         Stamp::new(self.deployment, tenant, Generation::FIRST)
     }
 
@@ -137,7 +144,10 @@ impl DatabaseFactory for OneFile {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::MINIMAL
+        let mut capabilities = Capabilities::MINIMAL;
+        // What is reached by a driver is a server's, and keeps nobody out.
+        capabilities.exclusive_maintenance = self.instead.is_none();
+        capabilities
     }
 
     async fn get_adapters(&self, _tenant: &TenantId) -> Result<DataAdapters> {
@@ -163,6 +173,15 @@ impl DatabaseFactory for OneFile {
             barrier.wait().await;
         }
         Ok(DatabaseInfo::new(name, self.stamp(tenant)).with_applied("seaql_migrations", applied))
+    }
+
+    async fn maintain_described(
+        &self,
+        tenant: &TenantId,
+        seen: &DatabaseInfo,
+    ) -> Result<Maintenance> {
+        self.described.lock().unwrap().push(seen.applied.clone());
+        self.maintain(tenant, MaintenanceMode::Shared).await
     }
 
     async fn maintain(&self, tenant: &TenantId, mode: MaintenanceMode) -> Result<Maintenance> {

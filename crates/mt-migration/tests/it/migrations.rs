@@ -1,6 +1,7 @@
-//! Migrations made of plain statements.
+//! Migrations made of plain statements, and of code.
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use mt_migration::Runner;
 use sea_orm::{ConnectionTrait as _, DbErr};
 use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager};
@@ -51,6 +52,44 @@ impl MigrationTrait for Sql {
     fn use_transaction(&self) -> Option<bool> {
         self.alone.then_some(false)
     }
+}
+
+type Work = dyn for<'a> Fn(&'a SchemaManager<'a>) -> BoxFuture<'a, Result<(), DbErr>> + Send + Sync;
+
+/// A migration made of code.
+pub(crate) struct Code {
+    name: &'static str,
+    up: Box<Work>,
+}
+
+/// A migration that runs `up`.
+pub(crate) fn code(
+    name: &'static str,
+    up: impl for<'a> Fn(&'a SchemaManager<'a>) -> BoxFuture<'a, Result<(), DbErr>>
+    + Send
+    + Sync
+    + 'static,
+) -> Code {
+    Code { name, up: Box::new(up) }
+}
+
+impl MigrationName for Code {
+    fn name(&self) -> &str {
+        self.name
+    }
+}
+
+#[async_trait]
+#[expect(elided_lifetimes_in_paths, reason = "as `MigrationTrait` writes it")]
+impl MigrationTrait for Code {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        (self.up)(manager).await
+    }
+}
+
+/// The runner of migrations of several kinds.
+pub(crate) fn runner_of(migrations: Vec<Box<dyn MigrationTrait>>) -> Runner {
+    Runner::new("seaql_migrations", migrations).unwrap()
 }
 
 pub(crate) fn runner(migrations: impl IntoIterator<Item = Sql>) -> Runner {

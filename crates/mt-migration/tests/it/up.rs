@@ -1,10 +1,9 @@
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use futures_util::{future, stream, stream::BoxStream};
-use mt_core::{Connection, Driver, DriverTransaction, ErrorKind, MaintenanceMode};
+use futures_util::future;
+use mt_core::{ErrorKind, MaintenanceMode};
 use mt_migration::Migrator;
-use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
+use sea_orm::DbErr;
 use sea_orm_migration::MigratorTrait as _;
 
 use crate::{
@@ -159,8 +158,20 @@ async fn one_that_opts_out_of_transactions_runs_alone() {
     let report = runner.up(&factory, &acme()).await.unwrap();
     assert_eq!(report.ran, runner.names());
     assert_eq!(report.schema_version.as_deref(), Some("m3_count"));
+    assert_eq!(report.not_atomic, ["m2_alone"]);
     let (shared, exclusive) = (MaintenanceMode::Shared, MaintenanceMode::Exclusive);
     assert_eq!(factory.modes(), [shared, exclusive, shared]);
+}
+
+#[tokio::test]
+async fn nothing_runs_alone_where_others_cannot_be_kept_out() {
+    let factory = OneFile::new();
+    let shared = factory.connect().await;
+    let factory = factory.instead(shared.into());
+    let [first, ..] = counting();
+    let error = runner([first.alone()]).up(&factory, &acme()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(factory.tables().await, 0);
 }
 
 #[tokio::test]
@@ -268,70 +279,4 @@ async fn sea_orm_reads_what_it_wrote_and_it_goes_on_where_sea_orm_stopped() {
     Migrator::down(&db, Some(1)).await.unwrap();
     db.close().await.unwrap();
     assert_eq!(runner.status(&factory, &acme()).await.unwrap().pending.len(), 1);
-}
-
-#[tokio::test]
-async fn a_driver_is_refused() {
-    let factory = OneFile::new().instead(Arc::new(Nothing).into());
-    let error = runner(counting()).up(&factory, &acme()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert_eq!(error.tenant(), Some(&acme()));
-}
-
-/// A driver that is never asked for anything.
-#[derive(Debug)]
-struct Nothing;
-
-fn asked<T>() -> Result<T, DbErr> {
-    Err(DbErr::Custom("a driver was asked".to_owned()))
-}
-
-#[async_trait]
-impl Driver for Nothing {
-    fn backend(&self) -> DbBackend {
-        DbBackend::Sqlite
-    }
-
-    async fn execute(&self, _statement: Statement) -> Result<ExecResult, DbErr> {
-        asked()
-    }
-
-    async fn execute_unprepared(&self, _sql: &str) -> Result<ExecResult, DbErr> {
-        asked()
-    }
-
-    async fn query(&self, _statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        asked()
-    }
-
-    fn stream(&self, _statement: Statement) -> BoxStream<'_, Result<QueryResult, DbErr>> {
-        Box::pin(stream::empty())
-    }
-
-    async fn batch(&self, _statements: Vec<Statement>) -> Result<Vec<ExecResult>, DbErr> {
-        asked()
-    }
-
-    async fn begin(
-        &self,
-        _options: TransactionOptions,
-    ) -> Result<Box<dyn DriverTransaction>, DbErr> {
-        asked()
-    }
-
-    async fn ping(&self) -> Result<(), DbErr> {
-        asked()
-    }
-
-    async fn close(&self) -> Result<(), DbErr> {
-        Ok(())
-    }
-}
-
-#[tokio::test]
-async fn a_template_is_not_made_over_a_driver_either() {
-    use mt_core::SchemaTemplate as _;
-    let connection = Connection::from(Arc::new(Nothing));
-    let error = runner(counting()).apply(&connection).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
