@@ -1,0 +1,122 @@
+//! Putting a copy in the place of a tenant's database.
+
+mod arrival;
+mod replacement;
+
+use std::sync::Arc;
+
+use mt_core::{
+    BackupManifest, DatabaseFactory as _, Error, ErrorKind, Placement, RestoreOptions, Result,
+    Stamp, TenantId,
+};
+use mt_sqlite_copy::{ScratchFile, check_request, receive, standardized, verify_and_stamp};
+use tokio::io::AsyncRead;
+
+use self::{
+    arrival::Arrival,
+    replacement::{Old, Replacement, withdraw_new},
+};
+use crate::{NAME, TursoFactory, backup::on_thread};
+
+pub(crate) async fn put_back(
+    factory: &TursoFactory,
+    tenant: &TenantId,
+    manifest: &BackupManifest,
+    source: &mut (dyn AsyncRead + Send + Unpin),
+    options: RestoreOptions,
+) -> Result<()> {
+    if !factory.capabilities().restore {
+        let what = "restore without a placement store that can change; give the factory one";
+        return Err(Error::unsupported(NAME, what));
+    }
+    check_request(NAME, factory.context.deployment, tenant, manifest, options)?;
+    let wait = factory.config.drain_timeout();
+    // One after the other: they use the same name, and the second would take the first one's new
+    // database for a leftover. The tenant is in use until the copy has arrived, so this is another
+    // lock than the one that keeps users out.
+    let turn = factory.restores.exclusive(tenant, wait).await?;
+    let before = factory.placement(tenant).await?;
+    let name = factory.name(tenant, &before);
+    let replaces = factory.platform.database(name.as_str()).await?.is_some();
+    let next = match replaces {
+        true => Placement::derived(before.generation.next()),
+        false => before.clone(),
+    };
+    let stamp = Stamp::new(factory.context.deployment, tenant, next.generation);
+    let copy = receive_as(&stamp, manifest, source).await?;
+
+    let arrival = Arrival { factory, tenant, before: &before, replaces };
+    let new = arrival.make(&factory.name(tenant, &next), &stamp).await?;
+    // Should this process die from here on, its remains can be told from somebody else's database.
+    let arriving = new.to_arriving(&before);
+    let placements = &factory.context.placements;
+    if let Err(error) = placements.compare_and_set(tenant, &before, &arriving).await
+        && placements.get(tenant).await?.as_ref() != Some(&arriving)
+    {
+        withdraw_new(&factory.platform, &factory.context, tenant, &new).await;
+        return Err(error);
+    }
+    let before = arriving;
+    let arrival = Arrival { factory, tenant, before: &before, replaces };
+    if let Err(error) = arrival.fill(&new, &copy, &stamp, manifest).await {
+        withdraw_new(&factory.platform, &factory.context, tenant, &new).await;
+        return Err(error);
+    }
+    drop(copy);
+
+    let replacement = async {
+        let revoked = factory.handles.revoke(tenant, wait).await?;
+        let lock = factory.locks.exclusive(tenant, wait).await?;
+        let old = match replaces {
+            true => factory.platform.database(name.as_str()).await?,
+            false => None,
+        };
+        let old = old.map(|database| Old::new(factory, &before, &database)).transpose()?;
+        Ok((revoked, lock, old))
+    };
+    let (_revoked, lock, old) = match replacement.await {
+        Ok(taken_over) => taken_over,
+        Err(error) => {
+            withdraw_new(&factory.platform, &factory.context, tenant, &new).await;
+            return Err(error);
+        }
+    };
+    factory.places.forget(&name);
+    let replacement = Replacement {
+        platform: factory.platform.clone(),
+        tokens: Arc::clone(&factory.tokens),
+        context: factory.context.clone(),
+        tenant: tenant.clone(),
+        after: new.to_placement(&before),
+        before,
+        old,
+        new,
+        lock,
+        turn,
+    };
+    // A task of its own: whoever asked may give up, but the lock is held until it is done.
+    let done = tokio::spawn(replacement.run()).await;
+    done.map_err(|e| Error::new(ErrorKind::Internal, "a task ended early").with_source(e))?
+}
+
+/// Receives the copy, verified, with `stamp` in it, and as the service takes it.
+async fn receive_as(
+    stamp: &Stamp,
+    manifest: &BackupManifest,
+    source: &mut (dyn AsyncRead + Send + Unpin),
+) -> Result<ScratchFile> {
+    let copy = on_thread(ScratchFile::in_temporary_directory).await?;
+    receive(manifest, source, &copy).await?;
+    let (manifest, stamp) = (manifest.clone(), stamp.clone());
+    on_thread(move || {
+        verify_and_stamp(&copy, &manifest, &stamp)?;
+        standardized(copy)
+    })
+    .await
+}
+
+fn changed() -> Error {
+    let message =
+        "the tenant's database changed while the copy was on its way; nothing was replaced";
+    Error::new(ErrorKind::Conflict, message)
+}
