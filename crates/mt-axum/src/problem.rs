@@ -58,13 +58,21 @@ impl Problem {
 
     /// What a statement of a handler failed with: `.map_err(Problem::from_db_err)?`.
     ///
-    /// A refusal by the handle (revoked, no free connection) is what it is for [`Error`]; a record
-    /// that was asked for and is not there is a 404; all else is a 500.
+    /// A refusal by the handle (revoked, no free connection) is what it is for [`Error`]; a database
+    /// that is gone under its handle is a 503, as it is being moved or removed; a record that was
+    /// asked for and is not there is a 404; all else is a 500.
     pub fn from_db_err(error: DbErr) -> Self {
         match &error {
             DbErr::RecordNotFound(_) => Self::new(StatusCode::NOT_FOUND, "there is no such record"),
             DbErr::ConnectionAcquire(_) => {
                 Error::new(ErrorKind::Unavailable, "no connection to the tenant's database")
+                    .with_source(error)
+                    .into()
+            }
+            // The tenant was found when the handle was given out, so a 404 would be no news of the
+            // tenant. This process learns what became of it before the client is back.
+            _ if is_gone(&error) => {
+                Error::new(ErrorKind::Unavailable, "the tenant's database is gone from its place")
                     .with_source(error)
                     .into()
             }
@@ -156,6 +164,11 @@ impl From<Error> for Problem {
         };
         problem.with_cause(error)
     }
+}
+
+/// Whether the database was gone when a statement reached it.
+fn is_gone(error: &DbErr) -> bool {
+    Error::in_db_err(error).is_some_and(|ours| ours.kind() == ErrorKind::TenantNotFound)
 }
 
 #[derive(Serialize)]

@@ -53,7 +53,7 @@ pub(crate) enum Failure {
     /// The arguments contradict each other. Nothing was done.
     Usage { message: String, tenant: Option<TenantId> },
     /// The settings are wrong. Nothing was done.
-    Settings(Error),
+    Settings { error: Error, advice: Option<&'static str> },
     /// The command failed.
     Operation(Error),
 }
@@ -65,9 +65,13 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
+    pub(crate) const fn settings(error: Error) -> Self {
+        Self::Settings { error, advice: None }
+    }
+
     const fn exit(&self) -> Exit {
         match self {
-            Self::Usage { .. } | Self::Settings(_) => Exit::Usage,
+            Self::Usage { .. } | Self::Settings { .. } => Exit::Usage,
             Self::Operation(_) => Exit::Failed,
         }
     }
@@ -75,14 +79,17 @@ impl Failure {
     fn message(&self) -> String {
         match self {
             Self::Usage { message, .. } => message.clone(),
-            Self::Settings(error) | Self::Operation(error) => error.to_chain(),
+            Self::Settings { error, advice: Some(advice) } => {
+                format!("{}; {advice}", error.to_chain())
+            }
+            Self::Settings { error, advice: None } | Self::Operation(error) => error.to_chain(),
         }
     }
 
     fn to_json(&self) -> Value {
         let (kind, tenant, provider) = match self {
             Self::Usage { tenant, .. } => ("usage".to_owned(), tenant.as_ref(), None),
-            Self::Settings(error) | Self::Operation(error) => {
+            Self::Settings { error, .. } | Self::Operation(error) => {
                 (snake_case(&format!("{:?}", error.kind())), error.tenant(), error.provider())
             }
         };

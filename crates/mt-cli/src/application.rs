@@ -1,7 +1,10 @@
-use std::{ffi::OsString, fmt, marker::PhantomData, path::Path, process::ExitCode, sync::Arc};
+use std::{
+    collections::BTreeMap, ffi::OsString, fmt, marker::PhantomData, path::Path, process::ExitCode,
+    sync::Arc,
+};
 
 use mt_control::{AccessControl, Catalog, DatabaseIsolation, MultiTenancy};
-use mt_core::{FactoryContext, Registry, Result, TenantId};
+use mt_core::{Error, FactoryContext, Result, TenantId};
 use mt_migration::Runner;
 use sea_orm_migration::MigratorTrait;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -21,6 +24,7 @@ type Isolate = Arc<dyn Fn(DatabaseIsolation) -> DatabaseIsolation + Send + Sync>
 pub struct Application<M> {
     isolate: Option<Isolate>,
     environment: Option<Vec<(OsString, OsString)>>,
+    advice: BTreeMap<&'static str, &'static str>,
     migrator: PhantomData<fn() -> M>,
 }
 
@@ -50,7 +54,7 @@ pub fn log_to_stderr(verbose: u8) {
 impl<M: MigratorTrait> Application<M> {
     /// An application without seed and hooks.
     pub fn new() -> Self {
-        Self { isolate: None, environment: None, migrator: PhantomData }
+        Self { isolate: None, environment: None, advice: BTreeMap::new(), migrator: PhantomData }
     }
 
     /// Adds what the application does to its tenants: a seed, hooks, a layer around the factory.
@@ -72,6 +76,14 @@ impl<M: MigratorTrait> Application<M> {
     ) -> Self {
         let pairs = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
         self.environment = Some(pairs.collect());
+        self
+    }
+
+    /// What is said below an error in the settings of `provider`: how this application's people get
+    /// right ones.
+    #[must_use]
+    pub fn with_advice(mut self, provider: &'static str, advice: &'static str) -> Self {
+        self.advice.insert(provider, advice);
         self
     }
 
@@ -119,25 +131,27 @@ impl<M: MigratorTrait> Application<M> {
         out: &Out,
     ) -> Result<Answer, Failure> {
         command.check()?;
-        let registry = Registry::from_linked().map_err(Failure::Settings)?;
-        let environment = self.environment.clone();
-        let environment = environment.unwrap_or_else(|| std::env::vars_os().collect());
-        let settings =
-            Settings::load(options, environment, &registry).map_err(Failure::Settings)?;
+        let settings = match &self.environment {
+            Some(environment) => Settings::load_from(options, environment.iter().cloned()),
+            None => Settings::load(options),
+        };
         let site = Site {
-            schema: Runner::of::<M>().map_err(Failure::Settings)?,
+            settings: settings.map_err(|error| self.advised(error))?,
+            schema: Runner::of::<M>().map_err(Failure::settings)?,
             isolate: self.isolate.clone(),
-            registry,
-            settings,
         };
         commands::answer(&site, command, options.json, out).await
+    }
+
+    fn advised(&self, error: Error) -> Failure {
+        let advice = error.provider().and_then(|provider| self.advice.get(provider)).copied();
+        Failure::Settings { error, advice }
     }
 }
 
 /// One installation, before it is opened.
 pub(crate) struct Site {
     pub(crate) settings: Settings,
-    pub(crate) registry: Registry,
     pub(crate) schema: Runner,
     isolate: Option<Isolate>,
 }
@@ -150,7 +164,7 @@ pub(crate) struct Open {
 
 impl Site {
     pub(crate) fn catalog_path(&self) -> &Path {
-        &self.settings.catalog
+        self.settings.catalog_path()
     }
 
     /// Whether anything was ever made here.
@@ -162,7 +176,7 @@ impl Site {
         &self,
         context: FactoryContext,
     ) -> Result<Arc<dyn mt_core::DatabaseFactory>> {
-        self.settings.factory(&self.registry, context)
+        self.settings.factory(context)
     }
 
     /// Opens it, `main` being the main tenant: that is made then, if it is not there.
@@ -222,6 +236,7 @@ impl<M> Clone for Application<M> {
         Self {
             isolate: self.isolate.clone(),
             environment: self.environment.clone(),
+            advice: self.advice.clone(),
             migrator: PhantomData,
         }
     }

@@ -17,6 +17,10 @@ Settings come from flags, then the environment, then the settings file, then the
   catalog                     MT_CATALOG      <data_dir>/control.db
   [sqlite]                                    the provider's own settings
     directory                 MT_SQLITE__DIRECTORY  <data_dir>/tenants
+  [turso]
+    organization              MT_TURSO__ORGANIZATION  required, and so are:
+    group                     MT_TURSO__GROUP
+    api_token                 MT_TURSO__API_TOKEN
 The settings file is mt.toml in the working directory, or the one given with --config.
 RUST_LOG chooses what is logged, to standard error.
 
@@ -47,7 +51,8 @@ pub struct Options {
     /// The settings file [default: mt.toml, if there is one]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The folder of the catalog, the tenants' files and the backups [default: ./data]
+    /// The folder of the catalog and the backups, and of the tenants' files with sqlite [default:
+    /// ./data]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
     /// Which engine keeps the tenants' databases [default: sqlite]

@@ -11,3 +11,4 @@ pub use answer::Exit;
 pub use application::{Application, log_to_stderr, main};
 pub use args::{Cli, Command, MigrateAllArgs, NOTES, Options, parse};
 pub use out::Out;
+pub use settings::Settings;

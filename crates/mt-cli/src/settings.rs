@@ -1,28 +1,33 @@
 //! Settings: flags over environment over settings file over defaults, each with its origin.
 
+mod file;
+mod layers;
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    fmt, iter,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use figment::{
-    Figment, Metadata, Profile,
-    providers::{Format as _, Toml},
-    util::nest,
-    value::{Dict, Map, Value},
+    Figment, Metadata,
+    value::{Dict, Value},
 };
-use mt_core::{DeploymentId, Error, ErrorKind, FactoryContext, Registry, Result, TenantId};
+use mt_core::{
+    DatabaseFactory, DeploymentId, Error, ErrorKind, FactoryContext, Registry, Result, TenantId,
+};
 use serde::{Deserialize, Serialize};
 
+use self::{
+    file::File,
+    layers::{Layer, of_environment, of_flags},
+};
 use crate::Options;
 
 /// The settings file that is read if it is there and no other is named.
 const FILE: &str = "mt.toml";
-/// What the names of our environment variables begin with.
-const PREFIX: &str = "MT_";
-/// Variables of the test suites, which are not ours.
-const TESTS: &str = "MT_TEST_";
 const DEFAULT: &str = "default";
 
 /// The settings that do not belong to a provider.
@@ -38,18 +43,22 @@ impl Common {
     const KEYS: [&str; 4] = ["data_dir", "provider", "catalog", "main_tenant"];
 }
 
-/// What a command works with.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) data_dir: PathBuf,
-    pub(crate) catalog: PathBuf,
-    pub(crate) main_tenant: Option<TenantId>,
-    pub(crate) provider: String,
+/// What an installation is made of: which provider with which settings, and where the catalog is.
+///
+/// The command line reads them for every command. A service that reads them too has the tenants
+/// that the command line administers.
+#[derive(Clone)]
+pub struct Settings {
+    data_dir: PathBuf,
+    catalog: PathBuf,
+    main_tenant: Option<TenantId>,
+    provider: String,
     /// The settings file, if one was read.
-    pub(crate) file: Option<PathBuf>,
+    file: Option<PathBuf>,
     /// The provider's own settings.
     table: serde_json::Map<String, serde_json::Value>,
     origins: BTreeMap<String, String>,
+    registry: Registry,
 }
 
 /// One setting, where it comes from, and what may be shown of it.
@@ -61,15 +70,25 @@ pub(crate) struct Effective {
 }
 
 impl Settings {
-    /// Reads them all, and checks them against the providers of `registry`. Touches nothing.
+    /// Reads them for the providers that are linked: `options` over the process's environment over
+    /// the settings file over the defaults. Checks all of them, and touches nothing.
     ///
     /// # Errors
     /// `Config`, naming the setting and where it is written.
-    pub(crate) fn load(
+    pub fn load(options: &Options) -> Result<Self> {
+        Self::load_from(options, std::env::vars_os())
+    }
+
+    /// As [`Settings::load`], from these variables and not from the process's.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_from<K: Into<OsString>, V: Into<OsString>>(
         options: &Options,
-        environment: impl IntoIterator<Item = (OsString, OsString)>,
-        registry: &Registry,
+        environment: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self> {
+        let registry = Registry::from_linked()?;
+        let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
         let file = match &options.config {
             Some(file) if file.is_file() => Some(file.clone()),
             Some(file) => {
@@ -81,22 +100,56 @@ impl Settings {
             .merge(Layer::text(DEFAULT, "data_dir", "./data"))
             .merge(Layer::text(DEFAULT, "provider", "sqlite"));
         if let Some(file) = &file {
-            figment = figment.merge(Toml::file_exact(file));
+            figment = figment.merge(File::read(file)?);
         }
+        let mut texts = BTreeMap::new();
         for layer in of_environment(environment)?.into_iter().chain(of_flags(options)?) {
+            texts.extend(layer.text.clone().map(|text| (layer.key.clone(), text)));
             figment = figment.merge(layer);
         }
-        Self::from_figment(&figment, file, registry)
+        let mut settings = Self::from_figment(&figment, file, registry)?;
+        settings.read_as_text(&texts);
+        settings.check()?;
+        Ok(settings)
     }
 
-    fn from_figment(figment: &Figment, file: Option<PathBuf>, registry: &Registry) -> Result<Self> {
+    /// The folder of what is kept in files: the catalog, backups, and the tenants with `sqlite`.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The file of the catalog.
+    pub fn catalog_path(&self) -> &Path {
+        &self.catalog
+    }
+
+    /// The application's own tenant, if one is set.
+    pub fn main_tenant(&self) -> Option<&TenantId> {
+        self.main_tenant.as_ref()
+    }
+
+    /// The name of the provider.
+    pub fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// The providers there are.
+    pub(crate) fn providers(&self) -> Vec<&'static str> {
+        self.registry.names()
+    }
+
+    fn from_figment(figment: &Figment, file: Option<PathBuf>, registry: Registry) -> Result<Self> {
         let all: Dict = figment.extract().map_err(in_words)?;
         let common: Common = figment.extract().map_err(in_words)?;
         require_filled(figment, "data_dir", common.data_dir.as_os_str().is_empty())?;
         let no_catalog = common.catalog.as_ref().is_some_and(|path| path.as_os_str().is_empty());
         require_filled(figment, "catalog", no_catalog)?;
         for (key, value) in &all {
-            check_key(figment, key, value, &common.provider, registry)?;
+            check_key(figment, key, value, &common.provider, &registry)?;
         }
         let mut settings = Self {
             catalog: common.catalog.unwrap_or_else(|| common.data_dir.join("control.db")),
@@ -109,6 +162,7 @@ impl Settings {
             },
             provider: common.provider,
             origins: BTreeMap::new(),
+            registry,
         };
         if settings.provider == "sqlite" && !settings.table.contains_key("directory") {
             let directory = settings.data_dir.join("tenants");
@@ -118,47 +172,87 @@ impl Settings {
             settings.table.insert("directory".to_owned(), directory.into());
         }
         settings.note_origins(figment);
-        settings.check(registry)?;
         Ok(settings)
     }
 
-    /// Makes the provider's factory once and drops it, before anything is touched.
-    fn check(&self, registry: &Registry) -> Result<()> {
-        // Making a factory does no I/O, so any installation will do.
-        self.factory(registry, FactoryContext::new(DeploymentId::random())).map(drop)
+    /// Reads as text what is a text. A variable does not tell an organization named `42` from a
+    /// number, and only the provider knows which it takes. So it is asked, one variable after the
+    /// other: a variable is what it looks like, unless the provider refuses that kind of value and
+    /// takes the text.
+    fn read_as_text(&mut self, texts: &BTreeMap<String, String>) {
+        if texts.is_empty() || !self.is_mistyped(&self.table) {
+            return;
+        }
+        let prefix = format!("{}.", self.provider);
+        let own = texts.iter().filter_map(|(key, text)| Some((key.strip_prefix(&prefix)?, text)));
+        let mut looked_like = Vec::new();
+        for (key, text) in own {
+            // Not those of tables within the table: what is set there has no key of its own here.
+            looked_like.extend(self.table.remove(key).map(|value| (key, value, text)));
+        }
+        for (key, value, text) in looked_like {
+            let with = |value: serde_json::Value| {
+                let mut table = self.table.clone();
+                table.insert(key.to_owned(), value);
+                table
+            };
+            let (as_it_looks, as_text) = (with(value), with(text.as_str().into()));
+            let is_text = self.is_mistyped(&as_it_looks) && !self.is_mistyped(&as_text);
+            self.table = if is_text { as_text } else { as_it_looks };
+        }
     }
 
-    /// Makes the provider's factory.
+    /// Whether the provider refuses the kind of a value, or a setting by its name.
+    fn is_mistyped(&self, table: &serde_json::Map<String, serde_json::Value>) -> bool {
+        let context = FactoryContext::new(DeploymentId::random());
+        let made = self.registry.create(&self.provider, table.clone().into(), context);
+        made.err().is_some_and(|error| {
+            let causes = iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
+            causes.filter_map(|e| e.downcast_ref()).any(serde_json::Error::is_data)
+        })
+    }
+
+    /// Makes the provider's factory once and drops it, before anything is touched.
+    fn check(&self) -> Result<()> {
+        // Making a factory does no I/O, so any installation will do.
+        self.factory(FactoryContext::new(DeploymentId::random())).map(drop)
+    }
+
+    /// Makes the provider's factory, for one installation: `context` is the catalog's.
     ///
     /// # Errors
-    /// As [`Registry::create`].
-    pub(crate) fn factory(
-        &self,
-        registry: &Registry,
-        context: FactoryContext,
-    ) -> Result<std::sync::Arc<dyn mt_core::DatabaseFactory>> {
-        let made = registry.create(&self.provider, self.table.clone().into(), context);
-        made.map_err(|error| {
-            let known = registry.names().contains(&self.provider.as_str());
-            if !known || error.kind() != ErrorKind::Config {
-                return error;
-            }
-            let prefix = format!("{}.", self.provider);
-            let mut origins: Vec<&str> = self
-                .origins
-                .iter()
-                .filter(|(key, origin)| key.starts_with(&prefix) && *origin != DEFAULT)
-                .map(|(_, origin)| origin.as_str())
-                .collect();
-            origins.sort_unstable();
-            origins.dedup();
-            let origins = match origins.as_slice() {
-                [] => String::new(),
-                origins => format!(" (from {})", origins.join(", ")),
-            };
-            let message = format!("the settings [{}]{origins} are refused", self.provider);
-            config(message).with_source(error)
-        })
+    /// `Config`: its settings are missing or wrong. As [`Registry::create`].
+    pub fn factory(&self, context: FactoryContext) -> Result<Arc<dyn DatabaseFactory>> {
+        let made = self.registry.create(&self.provider, self.table.clone().into(), context);
+        made.map_err(|error| self.refused(error))
+    }
+
+    /// Says where the settings that a provider refuses are written, or can be.
+    fn refused(&self, error: Error) -> Error {
+        let names = self.registry.names();
+        let Some(name) = names.into_iter().find(|name| *name == self.provider) else {
+            return error;
+        };
+        if error.kind() != ErrorKind::Config {
+            return error;
+        }
+        let prefix = format!("{name}.");
+        let mut origins: Vec<&str> = self
+            .origins
+            .iter()
+            .filter(|(key, origin)| key.starts_with(&prefix) && *origin != DEFAULT)
+            .map(|(_, origin)| origin.as_str())
+            .collect();
+        origins.sort_unstable();
+        origins.dedup();
+        let message = match origins.as_slice() {
+            [] => format!(
+                "the settings of `{name}` are missing; expected them in the table [{name}] of {FILE}, or in variables MT_{}__SETTING",
+                name.to_ascii_uppercase()
+            ),
+            origins => format!("the settings [{name}] (from {}) are refused", origins.join(", ")),
+        };
+        config(message).with_provider(name).with_source(error)
     }
 
     /// Every setting in effect. What may be a secret is not shown.
@@ -192,6 +286,18 @@ impl Settings {
             Some((key, origin))
         });
         self.origins = origins.collect();
+    }
+}
+
+/// Not the provider's own settings, which may be secrets.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("data_dir", &self.data_dir)
+            .field("catalog", &self.catalog)
+            .field("main_tenant", &self.main_tenant)
+            .field("provider", &self.provider)
+            .finish_non_exhaustive()
     }
 }
 
@@ -266,182 +372,5 @@ fn shown(key: &str, value: &serde_json::Value) -> serde_json::Value {
     value.clone()
 }
 
-/// One setting from one place.
-struct Layer {
-    origin: String,
-    key: String,
-    value: Value,
-}
-
-impl Layer {
-    fn text(origin: &str, key: &str, value: &str) -> Self {
-        Self { origin: origin.to_owned(), key: key.to_owned(), value: value.into() }
-    }
-}
-
-impl figment::Provider for Layer {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.origin.clone())
-    }
-
-    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        let nested = nest(&self.key, self.value.clone());
-        let dict = nested.into_dict().unwrap_or_default();
-        Ok(Profile::Default.collect(dict))
-    }
-}
-
-fn of_flags(options: &Options) -> Result<Vec<Layer>> {
-    let mut layers = Vec::new();
-    if let Some(folder) = &options.data_dir {
-        let folder = folder
-            .to_str()
-            .ok_or_else(|| config(format!("--data-dir is not UTF-8: {}", folder.display())))?;
-        layers.push(Layer::text("--data-dir", "data_dir", folder));
-    }
-    if let Some(provider) = &options.provider {
-        layers.push(Layer::text("--provider", "provider", provider));
-    }
-    if let Some(main) = &options.main_tenant {
-        layers.push(Layer::text("--main-tenant", "main_tenant", main.as_str()));
-    }
-    Ok(layers)
-}
-
-/// `MT_DATA_DIR` is `data_dir`, always a text; `MT_SQLITE__DURABLE` is `durable` of the table
-/// `[sqlite]`, where `false` and `7` are what they are in the file.
-fn of_environment(
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Vec<Layer>> {
-    let mut layers = Vec::new();
-    for (name, value) in environment {
-        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-        if name.starts_with(TESTS) {
-            continue;
-        }
-        let value = value
-            .into_string()
-            .map_err(|value| config(format!("{name} is not UTF-8: {}", value.to_string_lossy())))?;
-        let key = name[PREFIX.len()..].to_ascii_lowercase();
-        let is_nested = key.contains("__");
-        let value = match value.parse::<Value>() {
-            Ok(value) if is_nested => value,
-            _ => value.into(),
-        };
-        layers.push(Layer { origin: name.to_owned(), key: key.replace("__", "."), value });
-    }
-    layers.sort_by(|a, b| a.key.cmp(&b.key));
-    Ok(layers)
-}
-
 #[cfg(test)]
-mod tests {
-    use mt_sqlite as _;
-
-    use super::*;
-
-    type Pairs<'a> = &'a [(&'a str, &'a str)];
-
-    fn load_with(options: &Options, environment: Pairs<'_>) -> Result<Settings> {
-        let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
-        Settings::load(options, environment, &Registry::from_linked().unwrap())
-    }
-
-    /// Loads `text` as the settings file.
-    fn load(text: &str, environment: Pairs<'_>, options: Options) -> Result<Settings> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("my.toml");
-        std::fs::write(&file, text).unwrap();
-        load_with(&Options { config: Some(file), ..options }, environment)
-    }
-
-    fn origin_of(settings: &Settings, key: &str) -> String {
-        let effective = settings.effective();
-        effective.iter().find(|one| one.key == key).unwrap().origin.clone()
-    }
-
-    #[test]
-    fn without_anything_there_are_defaults() {
-        let settings = load_with(&Options::default(), &[]).unwrap();
-        assert_eq!(settings.data_dir, Path::new("./data"));
-        assert_eq!(settings.catalog, Path::new("./data/control.db"));
-        assert_eq!(settings.provider, "sqlite");
-        assert_eq!(settings.table["directory"], "./data/tenants");
-        assert_eq!(settings.main_tenant, None);
-    }
-
-    #[test]
-    fn the_data_folder_moves_everything() {
-        let settings = load_with(&Options::default(), &[("MT_DATA_DIR", "/srv/1")]).unwrap();
-        assert_eq!(settings.catalog, Path::new("/srv/1/control.db"));
-        assert_eq!(settings.table["directory"], "/srv/1/tenants");
-        assert_eq!(origin_of(&settings, "data_dir"), "MT_DATA_DIR");
-        // A folder whose name is a number is still a text.
-        let settings = load_with(&Options::default(), &[("MT_DATA_DIR", "2026")]).unwrap();
-        assert_eq!(settings.data_dir, Path::new("2026"));
-    }
-
-    #[test]
-    fn flags_go_over_environment_over_file() {
-        let text = "data_dir = 'file'\nmain_tenant = 'file'\ncatalog = 'file'";
-        let environment = [("MT_DATA_DIR", "environment"), ("MT_MAIN_TENANT", "environment")];
-        let options = Options { data_dir: Some("flag".into()), ..Options::default() };
-        let settings = load(text, &environment, options).unwrap();
-        assert_eq!(settings.data_dir, Path::new("flag"));
-        assert_eq!(settings.main_tenant.as_ref().unwrap().as_str(), "environment");
-        assert_eq!(settings.catalog, Path::new("file"));
-        assert_eq!(origin_of(&settings, "data_dir"), "--data-dir");
-        assert!(origin_of(&settings, "catalog").ends_with("my.toml"));
-    }
-
-    #[test]
-    fn a_providers_table_and_variables_are_merged() {
-        let text = "[sqlite]\nmax_connections = 2\nbusy_timeout_ms = 1";
-        let environment = [("MT_SQLITE__BUSY_TIMEOUT_MS", "7"), ("MT_SQLITE__DURABLE", "false")];
-        let settings = load(text, &environment, Options::default()).unwrap();
-        assert_eq!(settings.table["max_connections"], 2);
-        assert_eq!(settings.table["busy_timeout_ms"], 7);
-        assert_eq!(settings.table["durable"], false);
-        assert_eq!(origin_of(&settings, "sqlite.durable"), "MT_SQLITE__DURABLE");
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_place() {
-        for (text, environment, words) in [
-            ("colour = 'red'", &[][..], &["`colour`", "my.toml"][..]),
-            ("[sqilte]\ndirectory = 'x'", &[], &["`sqilte`", "my.toml", "sqlite"]),
-            ("main_tenant = '../x'", &[], &["main_tenant", "my.toml"]),
-            ("data_dir = 7", &[], &["data_dir", "my.toml"]),
-            ("data_dir = ''", &[], &["data_dir", "my.toml"]),
-            ("data_dir = ", &[], &["my.toml"]),
-            ("[sqlite]\ncolour = 'red'", &[], &["colour", "[sqlite]", "my.toml"]),
-            ("", &[("MT_DATADIR", "x")], &["`datadir`", "MT_DATADIR"]),
-            ("", &[("MT_MAIN_TENANT", "a/b")], &["main_tenant", "MT_MAIN_TENANT"]),
-            ("", &[("MT_SQLITE__COLOUR", "red")], &["colour", "MT_SQLITE__COLOUR"]),
-            ("", &[("MT_PROVIDER", "postgres")], &["`postgres`", "linked: sqlite", "feature"]),
-        ] {
-            let error = load(text, environment, Options::default()).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Config);
-            for word in words {
-                assert!(error.to_chain().contains(word), "{text}: {}", error.to_chain());
-            }
-        }
-        let options = Options { config: Some("/no/such.toml".into()), ..Options::default() };
-        assert!(load_with(&options, &[]).unwrap_err().to_string().contains("/no/such.toml"));
-    }
-
-    #[test]
-    fn variables_of_others_are_left_alone() {
-        let environment = [("MT_TEST_REQUIRE", "sqlite"), ("MTX", "1"), ("HOME", "/")];
-        assert!(load_with(&Options::default(), &environment).is_ok());
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        for key in ["api_token", "password", "url", "SECRET_KEY"] {
-            assert_eq!(shown(key, &"hunter2".into()), "(set, not shown)");
-        }
-        assert_eq!(shown("nested", &serde_json::json!({"a": "hunter2"})), "(set, not shown)");
-        assert_eq!(shown("directory", &"data".into()), "data");
-    }
-}
+mod tests;

@@ -37,15 +37,15 @@ impl MultiTenancy {
     /// keep it accordingly.
     ///
     /// # Errors
-    /// `TenantNotFound`; `Config`: `path` exists or cannot be written; and as
-    /// [`DatabaseFactory::backup`](mt_core::DatabaseFactory::backup).
+    /// `TenantNotFound`; `Config`: `path` exists or cannot be written, or another provider keeps the
+    /// tenant's database; and as [`DatabaseFactory::backup`](mt_core::DatabaseFactory::backup).
     pub async fn backup(
         &self,
         tenant: &TenantId,
         path: impl AsRef<Path>,
     ) -> Result<BackupManifest> {
         let inner = &*self.inner;
-        inner.catalog.get(tenant).await?;
+        inner.require_here(&inner.catalog.get(tenant).await?)?;
         let path = path.as_ref();
         let failed = |e: std::io::Error| io_error("write the backup", path)(e).with_tenant(tenant);
         let folder = match path.parent() {
@@ -86,6 +86,7 @@ impl MultiTenancy {
     /// | `ForeignDatabase` | it is of another tenant or installation; restore it as a new tenant |
     /// | `TenantNotFound` | the tenant is not there; restore it as a new tenant |
     /// | `TenantExists` | the new tenant is there already |
+    /// | `Config` | another provider keeps the database of the tenant that would be replaced |
     /// | `InUse` | the tenant's database is used by somebody who did not let go in time |
     ///
     /// And as [`DatabaseFactory::restore`](mt_core::DatabaseFactory::restore). The tenant's data is
@@ -126,6 +127,7 @@ impl Inner {
     ) -> Result<()> {
         let _turn = self.operate(tenant).await;
         let before = self.catalog.get(tenant).await?;
+        self.require_here(&before)?;
         let generation = before.placement.generation;
         // Not active, so that this process and the others let go of it.
         let from = [TenantState::Active, TenantState::Suspended];
@@ -152,6 +154,14 @@ impl Inner {
         if let Err(error) = noted {
             tracing::warn!(tenant = %tenant, error = %error.to_chain(), "the schema of a restored tenant is not noted");
         }
+        // The copy is a new database, and open to everybody in its engine.
+        let is_suspended = before.state == TenantState::Suspended;
+        let closed = if restored.is_ok() && is_suspended && self.cached.capabilities().suspend {
+            self.cached.suspend(tenant).await
+        } else {
+            Ok(())
+        };
+        let restored = restored.and(closed);
         let chain = restored.as_ref().err().map(Error::to_chain);
         let ended = self.catalog.end_restore(tenant, before.state, chain.as_deref()).await;
         self.forget(tenant);

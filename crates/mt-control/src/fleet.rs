@@ -126,6 +126,9 @@ pub enum Outcome {
     Migrated {
         /// Which, in order.
         ran: Vec<String>,
+        /// Those of them that were not one atomic unit with their record.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        not_atomic: Vec<String>,
     },
     /// Nothing was pending.
     UpToDate,
@@ -180,7 +183,8 @@ impl FleetReport {
 
 impl MultiTenancy {
     /// Applies what is pending to every active or suspended tenant: the main tenant first, then the
-    /// others, several at once. Goes on after a failure; a second run does what is left.
+    /// others, several at once. Goes on after a failure; a second run does what is left. Tenants that
+    /// another provider keeps are skipped.
     ///
     /// # Errors
     /// `Config`: no schema was given, or `jobs` is 0. `TenantNotFound`: a tenant that was asked for
@@ -270,6 +274,7 @@ impl Inner {
     async fn migrate_some(&self, run: &Run, records: Vec<TenantRecord>) -> Vec<TenantMigration> {
         let needs_look = |record: &TenantRecord| {
             [TenantState::Active, TenantState::Suspended].contains(&record.state)
+                && self.elsewhere(record).is_none()
                 && (run.options.verify || !run.is_current(record))
         };
         let to_look_at: Vec<TenantId> = records
@@ -312,7 +317,21 @@ impl Inner {
         status: Option<Result<SchemaStatus>>,
     ) -> Result<Outcome> {
         let tenant = &record.tenant;
-        let Some(status) = status.transpose()? else {
+        if let Some(reason) = self.elsewhere(record) {
+            return Ok(Outcome::Skipped { reason });
+        }
+        let is_closed = |error: &Error| {
+            record.state == TenantState::Suspended && error.kind() == ErrorKind::TenantNotActive
+        };
+        let status = match status {
+            Some(Err(error)) if is_closed(&error) => {
+                let reason =
+                    format!("the tenant is {}, and its engine lets nobody in", record.state);
+                return Ok(Outcome::Skipped { reason });
+            }
+            status => status.transpose()?,
+        };
+        let Some(status) = status else {
             return Ok(if run.is_current(record) {
                 Outcome::UpToDate
             } else {
@@ -335,9 +354,12 @@ impl Inner {
         if record.last_error.is_some() {
             self.catalog.note_error(tenant, None).await?;
         }
+        if !report.not_atomic.is_empty() {
+            tracing::info!(tenant = %tenant, migrations = ?report.not_atomic, "applied, but not as one atomic unit each");
+        }
         Ok(match report.ran {
             ran if ran.is_empty() => Outcome::UpToDate,
-            ran => Outcome::Migrated { ran },
+            ran => Outcome::Migrated { ran, not_atomic: report.not_atomic },
         })
     }
 

@@ -89,6 +89,10 @@ impl DatabaseIsolation {
         self.run(self.on_deprovision.as_ref(), "on_deprovision", tenant).await
     }
 
+    pub(crate) const fn has_on_deprovision(&self) -> bool {
+        self.on_deprovision.is_some()
+    }
+
     async fn run(&self, hook: Option<&Hook>, name: &str, tenant: &TenantId) -> Result<()> {
         let Some(hook) = hook else { return Ok(()) };
         let context = HookContext { tenant: tenant.clone(), factory: Arc::clone(&self.factory) };

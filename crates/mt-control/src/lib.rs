@@ -8,6 +8,7 @@ mod fleet;
 mod isolation;
 mod lifecycle;
 mod multi_tenancy;
+mod provider;
 
 pub use archive::RestoreAs;
 pub use builder::{AccessControl, MultiTenancyBuilder};

@@ -21,6 +21,7 @@ impl MultiTenancy {
     /// | kind | when |
     /// |---|---|
     /// | `TenantExists` | the tenant is there already, or one whose id differs only by case |
+    /// | `Config` | another provider keeps the tenant's database |
     /// | `HookFailed` | the seed or `on_provision` failed |
     ///
     /// And as [`DatabaseFactory::provision`](mt_core::DatabaseFactory::provision) and
@@ -29,7 +30,9 @@ impl MultiTenancy {
         let inner = &*self.inner;
         let _turn = inner.operate(tenant).await;
         let provider = inner.isolation.factory.name();
-        match inner.catalog.find(tenant).await? {
+        let known = inner.catalog.find(tenant).await?;
+        known.as_ref().map_or(Ok(()), |record| inner.require_here(record))?;
+        match known {
             Some(record) if record.restoring && record.state != Deleted => {
                 return Err(Error::new(
                     ErrorKind::Conflict,
@@ -49,11 +52,18 @@ impl MultiTenancy {
         inner.catalog.get(tenant).await
     }
 
-    /// [`MultiTenancy::provision`], where a tenant that is there already is success.
+    /// [`MultiTenancy::provision`], where a tenant that is there already is success, be it with
+    /// another provider.
     pub(crate) async fn ensure_provisioned(&self, tenant: &TenantId) -> Result<()> {
         match (self.provision(tenant).await, self.inner.catalog.find(tenant).await?) {
             // It is there itself, and not one whose id differs by case.
             (Err(e), Some(_)) if e.kind() == ErrorKind::TenantExists => Ok(()),
+            // Nor is it in the way of what this program does to the tenants that are here, such as
+            // moving them.
+            (Err(e), Some(record)) if self.inner.elsewhere(&record).is_some() => {
+                tracing::warn!(tenant = %tenant, error = %e.to_chain(), "the main tenant is not served here");
+                Ok(())
+            }
             (provisioned, _) => provisioned.map(drop),
         }
     }
@@ -63,6 +73,7 @@ impl MultiTenancy {
     /// keeps the row as a receipt.
     ///
     /// - No write is acknowledged after `on_deprovision` began.
+    /// - A tenant that is suspended in its engine is opened there for `on_deprovision`.
     /// - A failed step keeps the database as it is. The tenant is then `failed`, or in service again
     ///   if nothing had begun; calling again goes on.
     ///
@@ -71,6 +82,7 @@ impl MultiTenancy {
     /// |---|---|
     /// | `TenantNotFound` | there is no such tenant, or it is deleted already |
     /// | `Unsupported` | it is the main tenant |
+    /// | `Config` | another provider keeps the tenant's database; nothing was done |
     /// | `InUse` | a transaction, or another process, did not let go in time; nothing was done |
     /// | `HookFailed` | `on_deprovision` failed; the database is kept |
     ///
@@ -79,7 +91,9 @@ impl MultiTenancy {
         let inner = &*self.inner;
         inner.refuse_main(tenant, "removed")?;
         let _turn = inner.operate(tenant).await;
-        let before = inner.catalog.get(tenant).await?.state;
+        let record = inner.catalog.get(tenant).await?;
+        inner.require_here(&record)?;
+        let before = record.state;
         let from = [Active, Suspended, Failed, Provisioning, Deprovisioning];
         inner.require_moved(tenant, &from, Deprovisioning).await?;
         let is_there = match inner.end_use(tenant).await {
@@ -109,12 +123,13 @@ impl MultiTenancy {
     ///
     /// # Errors
     /// `TenantNotFound`; `Unsupported`: it is the main tenant; `TenantNotActive`: it is neither
-    /// active nor suspended; `InUse`: something still ran after the drain timeout. It is suspended
-    /// all the same then.
+    /// active nor suspended; `Config`: another provider keeps its database; `InUse`: something still
+    /// ran after the drain timeout. It is suspended all the same then.
     pub async fn suspend(&self, tenant: &TenantId) -> Result<()> {
         let inner = &*self.inner;
         inner.refuse_main(tenant, "suspended")?;
         let _turn = inner.operate(tenant).await;
+        inner.require_here(&inner.catalog.get(tenant).await?)?;
         inner.require_moved(tenant, &[Active, Suspended], Suspended).await?;
         inner.catalog.clear_restore(tenant).await?;
         inner.revoke(tenant).await?;
@@ -124,15 +139,19 @@ impl MultiTenancy {
         Ok(())
     }
 
-    /// Puts a suspended tenant back into service. Idempotent.
+    /// Puts a suspended tenant back into service. Idempotent: the engine is told again that it may
+    /// let an active tenant in, in case it did not hear the first time.
     ///
     /// # Errors
-    /// `TenantNotFound`; `TenantNotActive`: it is neither suspended nor active.
+    /// `TenantNotFound`; `TenantNotActive`: it is neither suspended nor active; `Config`: another
+    /// provider keeps its database.
     pub async fn activate(&self, tenant: &TenantId) -> Result<()> {
         let inner = &*self.inner;
         let _turn = inner.operate(tenant).await;
-        let state = inner.catalog.get(tenant).await?.state;
-        if state == Suspended && inner.cached.capabilities().suspend {
+        let record = inner.catalog.get(tenant).await?;
+        inner.require_here(&record)?;
+        let is_kept = [Active, Suspended].contains(&record.state);
+        if is_kept && inner.cached.capabilities().suspend {
             inner.cached.activate(tenant).await?;
         }
         inner.require_moved(tenant, &[Suspended, Active], Active).await?;
@@ -183,7 +202,25 @@ impl Inner {
             }
             Err(e) if e.kind() == ErrorKind::TenantNotFound => Ok(false),
             // The factory has no such door; what other processes do is the application's business.
+            Err(e) if e.kind() == ErrorKind::Unsupported => self.look_before_the_hook(tenant).await,
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether the tenant has a database, and lets `on_deprovision` into one that is suspended in
+    /// its engine.
+    async fn look_before_the_hook(&self, tenant: &TenantId) -> Result<bool> {
+        match self.cached.describe(tenant).await {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::TenantNotFound => Ok(false),
+            // It cannot be looked at either.
             Err(e) if e.kind() == ErrorKind::Unsupported => Ok(true),
+            Err(e) if e.kind() == ErrorKind::TenantNotActive => {
+                if self.isolation.has_on_deprovision() && self.cached.capabilities().suspend {
+                    self.cached.activate(tenant).await?;
+                }
+                Ok(true)
+            }
             Err(e) => Err(e),
         }
     }

@@ -8,8 +8,8 @@ use std::{
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use mt_core::{
-    CachedFactory, DataAdapters, DatabaseFactory as _, DatabaseInfo, Error, ErrorKind, Result,
-    TenantId, TenantInfo, TenantSource, TenantState,
+    CachedFactory, DataAdapters, DatabaseFactory as _, DatabaseInfo, Error, ErrorKind, Generation,
+    Result, TenantId, TenantInfo, TenantSource, TenantState,
 };
 use mt_migration::{Runner, SchemaStatus};
 use serde::Serialize;
@@ -35,12 +35,29 @@ pub(crate) struct Inner {
     pub(crate) schema: Option<Runner>,
     pub(crate) main: Option<TenantId>,
     pub(crate) cached: CachedFactory,
-    pub(crate) states: Mutex<HashMap<TenantId, (TenantInfo, Instant)>>,
+    pub(crate) states: Mutex<HashMap<TenantId, Seen>>,
     /// One operation at a time per tenant in this process.
     pub(crate) operations: Mutex<HashMap<TenantId, Weak<tokio::sync::Mutex<()>>>>,
     pub(crate) state_ttl: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) min_schema_version: Option<String>,
+}
+
+/// What the catalog said of a tenant a moment ago.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    info: TenantInfo,
+    /// The refusal, where another provider keeps its database.
+    here: Result<()>,
+    read_at: Instant,
+}
+
+impl Seen {
+    /// Whether the tenant may be served here.
+    fn require_served(&self, tenant: &TenantId) -> Result<()> {
+        require_active(tenant, &self.info)?;
+        self.here.clone()
+    }
 }
 
 /// Ends the watching with the last clone.
@@ -63,7 +80,8 @@ pub struct TenantStatus {
     pub database: Option<DatabaseInfo>,
     /// How far its schema is, where one is known.
     pub schema: Option<SchemaStatus>,
-    /// Why the database could not be looked at.
+    /// Why the database could not be looked at, where that is not as it should be. A suspended
+    /// tenant's is closed to everybody where the engine suspends, and that is no fault.
     pub fault: Option<String>,
 }
 
@@ -102,21 +120,27 @@ impl MultiTenancy {
     /// | `TenantNotFound` | there is no such tenant | no |
     /// | `TenantNotActive` | it is not active | no |
     /// | `SchemaOutdated` | its schema is older than this program serves | no |
+    /// | `Config` | another provider keeps its database | no |
     /// | `Unavailable` | the catalog or the database does not answer, or too many are open | yes |
     ///
     /// And as [`DatabaseFactory::get_adapters`](mt_core::DatabaseFactory::get_adapters).
     pub async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters> {
         let inner = &*self.inner;
-        let (info, read_at) = inner.info(tenant).await?;
-        require_active(tenant, &info)?;
-        let data = inner.cached.get_adapters(tenant).await?;
+        let seen = inner.seen(tenant).await?;
+        seen.require_served(tenant)?;
+        let data = match inner.cached.get_adapters(tenant).await {
+            Err(error) if error.kind() == ErrorKind::TenantNotFound => {
+                inner.open_moved(tenant, seen.info.generation, error).await?
+            }
+            opened => opened?,
+        };
         // The tenant may have been suspended or moved after its state was read and before its
         // database was opened. Whoever does that sets the state first and then makes sure that
         // nobody has the database open, so a look after opening sees it.
-        if read_at <= data.opened_at() || data.stamp().generation != info.generation {
-            let (fresh, _) = inner.read_info(tenant).await?;
-            let checked = require_active(tenant, &fresh).and_then(|()| {
-                data.stamp().check(inner.catalog.deployment(), tenant, fresh.generation)
+        if seen.read_at <= data.opened_at() || data.stamp().generation != seen.info.generation {
+            let fresh = inner.look(tenant).await?;
+            let checked = fresh.require_served(tenant).and_then(|()| {
+                data.stamp().check(inner.catalog.deployment(), tenant, fresh.info.generation)
             });
             if let Err(error) = checked {
                 inner.cached.evict(tenant);
@@ -142,8 +166,13 @@ impl MultiTenancy {
     pub async fn status(&self, tenant: &TenantId) -> Result<TenantStatus> {
         let inner = &*self.inner;
         let record = inner.catalog.get(tenant).await?;
-        let (database, fault) = match inner.cached.describe(tenant).await {
+        let described = match inner.require_here(&record) {
+            Ok(()) => inner.cached.describe(tenant).await,
+            Err(error) => Err(error),
+        };
+        let (database, fault) = match described {
             Ok(info) => (Some(info), None),
+            Err(error) if is_closed(&record, &error) => (None, None),
             Err(error) => (None, Some(error.to_chain())),
         };
         let schema = inner.schema.as_ref().zip(database.as_ref());
@@ -160,6 +189,11 @@ impl MultiTenancy {
     }
 }
 
+/// Whether the engine keeps everybody out of a suspended tenant's database, as it should.
+fn is_closed(record: &TenantRecord, error: &Error) -> bool {
+    record.state == TenantState::Suspended && error.kind() == ErrorKind::TenantNotActive
+}
+
 pub(crate) fn require_active(tenant: &TenantId, info: &TenantInfo) -> Result<()> {
     match info.state {
         TenantState::Active => Ok(()),
@@ -172,26 +206,43 @@ pub(crate) fn require_active(tenant: &TenantId, info: &TenantInfo) -> Result<()>
 }
 
 impl Inner {
-    fn states(&self) -> MutexGuard<'_, HashMap<TenantId, (TenantInfo, Instant)>> {
+    fn states(&self) -> MutexGuard<'_, HashMap<TenantId, Seen>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tenant's state, no older than the limit.
-    async fn info(&self, tenant: &TenantId) -> Result<(TenantInfo, Instant)> {
-        if let Some((info, read_at)) = self.states().get(tenant)
-            && read_at.elapsed() < self.state_ttl
+    /// What the catalog said of the tenant, no older than the limit.
+    async fn seen(&self, tenant: &TenantId) -> Result<Seen> {
+        if let Some(seen) = self.states().get(tenant)
+            && seen.read_at.elapsed() < self.state_ttl
         {
-            return Ok((info.clone(), *read_at));
+            return Ok(seen.clone());
         }
-        self.read_info(tenant).await
+        self.look(tenant).await
     }
 
-    async fn read_info(&self, tenant: &TenantId) -> Result<(TenantInfo, Instant)> {
+    async fn look(&self, tenant: &TenantId) -> Result<Seen> {
         // Of a moment before the answer, so that it never counts as fresher than it is.
         let read_at = Instant::now();
-        let info = self.catalog.get(tenant).await?.info();
-        self.states().insert(tenant.clone(), (info.clone(), read_at));
-        Ok((info, read_at))
+        let record = self.catalog.get(tenant).await?;
+        let seen = Seen { info: record.info(), here: self.require_here(&record), read_at };
+        self.states().insert(tenant.clone(), seen.clone());
+        Ok(seen)
+    }
+
+    /// Opens a tenant whose database was gone. Another process may be restoring it, which moves it
+    /// to a new one; where the catalog knows of no other than `generation`, `gone` is the answer.
+    async fn open_moved(
+        &self,
+        tenant: &TenantId,
+        generation: Generation,
+        gone: Error,
+    ) -> Result<DataAdapters> {
+        let fresh = self.look(tenant).await?;
+        fresh.require_served(tenant)?;
+        if fresh.info.generation == generation {
+            return Err(gone);
+        }
+        self.cached.get_adapters(tenant).await
     }
 
     /// Defence in depth: what the factory opened is the tenant's, whatever kind of factory it is.
@@ -221,11 +272,11 @@ impl Inner {
 
     /// Ends the use of a tenant's database, if another process suspended, moved or removed it.
     async fn let_go(&self, tenant: &TenantId) {
-        let before = self.states().get(tenant).map(|(info, _)| info.generation);
-        let ended = match self.read_info(tenant).await {
-            Ok((info, _)) => {
-                info.state != TenantState::Active
-                    || before.is_some_and(|before| before != info.generation)
+        let before = self.states().get(tenant).map(|seen| seen.info.generation);
+        let ended = match self.look(tenant).await {
+            Ok(seen) => {
+                seen.require_served(tenant).is_err()
+                    || before.is_some_and(|before| before != seen.info.generation)
             }
             // A catalog that does not answer ends nothing; a tenant that is gone does.
             Err(error) => error.kind() == ErrorKind::TenantNotFound,
@@ -268,14 +319,14 @@ pub(crate) async fn watch(inner: Weak<Inner>, interval: Duration) {
         inner.cached.evict_expired();
         // The states of tenants nobody asks for any more.
         let limit = inner.state_ttl;
-        inner.states().retain(|_, (_, read_at)| read_at.elapsed() < limit);
+        inner.states().retain(|_, seen| seen.read_at.elapsed() < limit);
     }
 }
 
 #[async_trait]
 impl TenantSource for MultiTenancy {
     async fn tenant(&self, tenant: &TenantId) -> Result<TenantInfo> {
-        Ok(self.inner.info(tenant).await?.0)
+        Ok(self.inner.seen(tenant).await?.info)
     }
 
     async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters> {

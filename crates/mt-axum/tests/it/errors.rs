@@ -67,10 +67,12 @@ async fn a_handlers_database_errors_are_problems() {
     let text = || INSIDE.join(" ");
     let revoked = Error::new(ErrorKind::TenantNotActive, text()).into_db_err();
     let refused = Error::new(ErrorKind::Unsupported, text()).into_db_err();
+    let gone = Error::new(ErrorKind::TenantNotFound, text()).into_db_err();
     let full = DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::Timeout);
     let cases = [
         (revoked, 503, "tenant-not-active"),
         (refused, 500, "blank"),
+        (gone, 503, "unavailable"),
         (full, 503, "unavailable"),
         (DbErr::RecordNotFound(text()), 404, "blank"),
         (DbErr::Custom(text()), 500, "blank"),
@@ -78,6 +80,7 @@ async fn a_handlers_database_errors_are_problems() {
     for (error, status, problem) in cases {
         let reply = Reply::from(Problem::from_db_err(error)).await;
         assert_eq!((reply.status.as_u16(), &*reply.problem()), (status, problem));
+        assert_eq!(reply.headers.contains_key(header::RETRY_AFTER), status == 503);
         for inside in INSIDE {
             assert!(!reply.text.contains(inside), "{inside}: {}", reply.text);
         }

@@ -33,8 +33,11 @@ pub(super) async fn backup(
 
 /// A file of its own for every backup, in the data folder.
 async fn default_path(site: &Site, tenant: &TenantId) -> Result<PathBuf, Error> {
-    let folder = site.settings.data_dir.join("backups");
-    tokio::fs::create_dir_all(&folder).await.map_err(|e| {
+    let folder = site.settings.data_dir().join("backups");
+    let mut private = tokio::fs::DirBuilder::new();
+    #[cfg(unix)]
+    private.mode(0o700);
+    private.recursive(true).create(&folder).await.map_err(|e| {
         let message = format!("cannot make the folder {}", folder.display());
         Error::new(ErrorKind::Config, message).with_tenant(tenant).with_source(e)
     })?;

@@ -55,8 +55,8 @@ pub(super) async fn doctor(site: &Site) -> Result<Answer, Failure> {
     let factory = site.factory(context)?;
     let diagnosis = Diagnosis {
         version: env!("CARGO_PKG_VERSION"),
-        providers: site.registry.names(),
-        settings_file: site.settings.file.as_ref().map(|file| file.display().to_string()),
+        providers: site.settings.providers(),
+        settings_file: site.settings.file().map(|file| file.display().to_string()),
         settings: site.settings.effective(),
         migrations: site.schema.names().len(),
         newest_migration: site.schema.latest().map(str::to_owned),

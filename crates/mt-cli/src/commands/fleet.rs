@@ -67,8 +67,12 @@ fn progress_bar(visible: bool) -> ProgressBar {
 fn line_of(one: &TenantMigration) -> Option<String> {
     let tenant = &one.tenant;
     match &one.outcome {
-        Outcome::Migrated { ran } => {
-            Some(format!("{tenant}: applied {} in {} ms", ran.join(", "), one.millis))
+        Outcome::Migrated { ran, not_atomic } => {
+            let torn = match not_atomic.as_slice() {
+                [] => String::new(),
+                names => format!(", not atomically: {}", names.join(", ")),
+            };
+            Some(format!("{tenant}: applied {} in {} ms{torn}", ran.join(", "), one.millis))
         }
         Outcome::Pending { pending } => Some(format!("{tenant}: pending {}", pending.join(", "))),
         Outcome::Skipped { reason } => Some(format!("{tenant}: skipped, {reason}")),

@@ -34,7 +34,7 @@ pub(crate) async fn answer(
     }
     let main = match command {
         Command::Status { .. } | Command::Backup { .. } => None,
-        _ => site.settings.main_tenant.clone(),
+        _ => site.settings.main_tenant().cloned(),
     };
     let open = site.open(main).await?;
     let outcome = Box::pin(work(site, &open, command, json, out)).await;

@@ -64,7 +64,14 @@ async fn a_backup_is_restored_in_place_and_as_a_new_tenant() {
     place.run(&["provision", "acme"]).await.done();
     let made = place.run(&["backup", "acme", "--json"]).await.done().json();
     let file = made["file"].as_str().unwrap();
-    assert!(file.starts_with(place.data().join("backups").to_str().unwrap()), "{file}");
+    let folder = place.data().join("backups");
+    assert!(file.starts_with(folder.to_str().unwrap()), "{file}");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "the folder of backups is its owner's");
+    }
     assert_eq!(made["manifest"]["tenant"], "acme");
     let chosen = place.file("chosen.tar");
     let chosen = chosen.to_str().unwrap();
@@ -132,7 +139,7 @@ async fn wrong_settings_are_a_usage_error_and_create_nothing() {
 async fn doctor_tells_what_is_linked_and_what_can_be_reached() {
     let place = Place::new();
     let before = place.run(&["doctor", "--json"]).await.done().json();
-    assert_eq!(before["providers"], serde_json::json!(["sqlite"]));
+    assert_eq!(before["providers"], serde_json::json!(["sqlite", "turso"]));
     assert_eq!(before["catalog"]["made"], false);
     place.run(&["provision", "acme"]).await.done();
     let after = place.run(&["doctor", "--json"]).await.done().json();

@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsString,
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -7,6 +8,7 @@ use std::{
 use mt_cli::{Application, Exit, Out};
 use mt_migration::Migrator;
 use mt_sqlite as _;
+use mt_turso as _;
 use sea_orm_migration::MigratorTrait;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -88,10 +90,22 @@ impl Place {
         application: &Application<M>,
         args: &[&str],
     ) -> Ran {
+        self.run_in(application, &[], args).await
+    }
+
+    /// With these variables beside the data folder's.
+    pub(crate) async fn run_in<M: MigratorTrait>(
+        &self,
+        application: &Application<M>,
+        environment: &[(&str, String)],
+        args: &[&str],
+    ) -> Ran {
         let (out, err) = (Buffer::default(), Buffer::default());
         let args = ["mt"].iter().chain(args).map(ToString::to_string);
-        let application =
-            application.clone().with_environment([("MT_DATA_DIR", self.data().as_os_str())]);
+        let data = ("MT_DATA_DIR".into(), self.data().into_os_string());
+        let others = environment.iter().map(|(name, value)| (name.into(), value.into()));
+        let environment: Vec<(OsString, OsString)> = others.chain([data]).collect();
+        let application = application.clone().with_environment(environment);
         let exit = application.run_from(args, &Out::new(out.clone(), err.clone())).await;
         Ran { exit, out: out.text(), err: err.text() }
     }
