@@ -3,6 +3,7 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
+use mt_devservers::Turso;
 use multi_tenancy::{
     cli::{Application, Exit, Out},
     migration::Migrator,
@@ -22,11 +23,12 @@ const NEWCOMER: &str = "umbrella";
 /// How long the service may take to start, and to answer one request.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs the demonstration.
-pub(crate) async fn run(out: &Out) -> anyhow::Result<()> {
+/// Runs the demonstration, on `sqlite` if no provider is named.
+pub(crate) async fn run(provider: Option<&str>, out: &Out) -> anyhow::Result<()> {
+    let engine = Engine::start(provider.unwrap_or("sqlite")).await?;
     let folder = tempfile::Builder::new().prefix("multi-tenancy-demo-").tempdir()?;
-    let site = Site::new(folder.path(), out)?;
-    println!("Three tenants, a database each, in {}:", folder.path().display());
+    let site = Site::new(folder.path(), &engine, out)?;
+    println!("Three tenants, a database each, in {}:", engine.place(folder.path()));
     for tenant in TENANTS {
         site.run(&["provision", tenant]).await?;
     }
@@ -34,13 +36,71 @@ pub(crate) async fn run(out: &Out) -> anyhow::Result<()> {
     site.run(&["migrate-all"]).await?;
 
     println!("\nThe example service, with the same data (building it may take a while):");
-    let mut service = Service::start(&site.data_dir).await?;
+    let mut service = Service::start(&site.settings).await?;
     let shown = show(&service, &site).await;
     service.stop().await?;
     shown?;
     folder.close().context("the demonstration's folder could not be removed")?;
-    println!("\nDone. The folder is removed again; `cargo xtask provision acme` makes yours.");
+    println!("\nDone. {}", engine.stop());
     Ok(())
+}
+
+/// Where the demonstration's databases are.
+enum Engine {
+    /// In files in its folder.
+    Sqlite,
+    /// On a server of its own, which ends with this value.
+    Turso(Box<Turso>),
+}
+
+impl Engine {
+    async fn start(provider: &str) -> anyhow::Result<Self> {
+        match provider {
+            "sqlite" => Ok(Self::Sqlite),
+            "turso" => {
+                println!("Starting a server of our own; the first time, it is fetched.");
+                Ok(Self::Turso(Box::new(Turso::start().await?)))
+            }
+            other => bail!("the demonstration runs on `sqlite` or `turso`, not on `{other}`"),
+        }
+    }
+
+    fn place(&self, folder: &Path) -> String {
+        match self {
+            Self::Sqlite => folder.display().to_string(),
+            Self::Turso(server) => {
+                format!("group `{}` of the platform at {}", server.group(), server.api_url())
+            }
+        }
+    }
+
+    /// What the settings file says of it.
+    fn settings(&self) -> String {
+        match self {
+            Self::Sqlite => String::new(),
+            // A text of JSON is a text of TOML.
+            Self::Turso(server) => format!(
+                "provider = \"turso\"\n\n[turso]\napi_url = {}\napi_token = {}\norganization = {}\ngroup = {}\n",
+                json!(server.api_url()),
+                json!(server.api_token()),
+                json!(server.organization()),
+                json!(server.group()),
+            ),
+        }
+    }
+
+    /// Ends it, and says how to go on.
+    fn stop(self) -> &'static str {
+        match self {
+            Self::Sqlite => {
+                "The folder is removed again; `cargo xtask provision acme` makes yours."
+            }
+            Self::Turso(server) => {
+                drop(server);
+                "The server is stopped and the folder removed; `cargo xtask services up` starts one for you."
+            }
+        }
+    }
 }
 
 /// What is shown while the service runs.
@@ -86,25 +146,23 @@ fn message(tenant: &str) -> String {
 /// The command line, in a folder of its own.
 struct Site<'a> {
     application: Application<Migrator>,
+    /// The settings file.
     settings: String,
-    data_dir: std::path::PathBuf,
     out: &'a Out,
 }
 
 impl<'a> Site<'a> {
     /// Neither the caller's environment nor a settings file of his has a say in it: they may name
     /// the folder of real tenants.
-    fn new(folder: &Path, out: &'a Out) -> anyhow::Result<Self> {
-        let data_dir = folder.join("data");
+    fn new(folder: &Path, engine: &Engine, out: &'a Out) -> anyhow::Result<Self> {
         let settings = folder.join("mt.toml");
-        let text = format!("data_dir = {}\n", json!(data_dir));
+        let text = format!("data_dir = {}\n{}", json!(folder.join("data")), engine.settings());
         std::fs::write(&settings, text).context("the settings file could not be written")?;
         let settings = settings.to_str().context("the temporary folder's name is not UTF-8")?;
         let no_variables: [(&str, &str); 0] = [];
         Ok(Self {
             application: Application::new().with_environment(no_variables),
             settings: settings.to_owned(),
-            data_dir,
             out,
         })
     }
@@ -128,7 +186,7 @@ struct Service {
 
 impl Service {
     /// Builds it, and starts it on a free port of the loopback interface.
-    async fn start(data_dir: &Path) -> anyhow::Result<Self> {
+    async fn start(settings: &str) -> anyhow::Result<Self> {
         let program = tokio::task::spawn_blocking(build).await??;
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -137,8 +195,7 @@ impl Service {
             }
         }
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data_dir)
+            .args(["--listen", "127.0.0.1:0", "--config", settings])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -157,7 +214,7 @@ impl Service {
         let url = url.await.context("the service did not listen in time")??;
         // Read on, so that the service never waits for a reader.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let client = Client::builder().no_proxy().timeout(PATIENCE).build()?;
+        let client = mt_devservers::http_client().timeout(PATIENCE).build()?;
         Ok(Self { child, client, url })
     }
 

@@ -19,10 +19,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mt-core", &[]),
     ("mt-entity", &["mt-core"]),
     ("mt-migration", &["mt-core"]),
-    ("mt-sqlite", &["mt-core"]),
+    ("mt-remote", &["mt-core"]),
+    ("mt-sqlite", &["mt-core", "mt-sqlite-copy"]),
+    ("mt-sqlite-copy", &["mt-core"]),
+    ("mt-turso", &["mt-core", "mt-remote", "mt-sqlite-copy"]),
     (
         "multi-tenancy",
-        &["mt-axum", "mt-cli", "mt-control", "mt-core", "mt-entity", "mt-migration", "mt-sqlite"],
+        &[
+            "mt-axum",
+            "mt-cli",
+            "mt-control",
+            "mt-core",
+            "mt-entity",
+            "mt-migration",
+            "mt-sqlite",
+            "mt-turso",
+        ],
     ),
 ];
 

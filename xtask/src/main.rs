@@ -4,6 +4,7 @@
 mod checks;
 mod demo;
 mod guards;
+mod services;
 mod shell;
 
 use std::process::ExitCode;
@@ -30,10 +31,12 @@ enum Task {
     #[command(flatten)]
     Tenants(cli::Command),
     /// Show everything once: tenants, migrations and a service over HTTP, in a folder of its own
+    ///
+    /// With `--provider turso`, on a server of its own.
     Demo,
-    /// Check the workspace: format, lints, tests, docs, dependencies
+    /// Check the workspace: format, lints, tests, docs, dependencies, the demonstrations
     Test,
-    /// What `test` does, every feature by itself, and the demonstration
+    /// What `test` does, and every feature by itself
     Ci,
     /// Build in release and run benches; each prints one line of JSON
     Bench {
@@ -41,15 +44,31 @@ enum Task {
         #[arg(value_name = "NAME", value_parser = BENCHES)]
         names: Vec<String>,
     },
+    /// Servers of this machine, to try things with
+    Services {
+        #[command(subcommand)]
+        task: services::Services,
+    },
 }
 
 /// As the bench binary of `mt-tests` names them.
-const BENCHES: [&str; 4] = [
+const BENCHES: [&str; 11] = [
     "provision-sqlite",
     "provision-sqlite-best-diy",
     "migrate-pending-sqlite",
     "migrate-noop-sqlite",
+    "turso-read",
+    "turso-read-requests",
+    "turso-batch-insert",
+    "turso-migrate-pending",
+    "turso-migrate-noop",
+    "decode-1000-rows",
+    "decode-1-row",
 ];
+
+/// Where somebody who has no account gets settings that work.
+const TURSO_ADVICE: &str =
+    "`cargo xtask services up` starts a server on this machine, and tells its settings";
 
 fn main() -> ExitCode {
     let out = Out::standard();
@@ -60,15 +79,17 @@ fn main() -> ExitCode {
     cli::log_to_stderr(options.verbose);
     let done = match task {
         Task::Tenants(command) => runtime().map(|runtime| {
-            let application = Application::<Migrator>::new();
+            let application = Application::<Migrator>::new().with_advice("turso", TURSO_ADVICE);
             runtime.block_on(application.execute(&options, command, &out)).into()
         }),
         Task::Demo => {
-            runtime().and_then(|runtime| runtime.block_on(demo::run(&out))).map(succeeded)
+            let provider = options.provider.as_deref();
+            runtime().and_then(|runtime| runtime.block_on(demo::run(provider, &out))).map(succeeded)
         }
         Task::Test => checks::test().map(succeeded),
         Task::Ci => checks::ci().map(succeeded),
         Task::Bench { names } => shell::bench(&names),
+        Task::Services { task } => services::run(task).map(succeeded),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

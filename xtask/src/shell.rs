@@ -16,7 +16,8 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
-fn root() -> &'static Path {
+/// The root of this workspace.
+pub(crate) fn root() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own)
 }

@@ -13,6 +13,8 @@ pub use mt_migration as migration;
 // Naming a provider's crate is what links it, and so registers it.
 #[cfg(feature = "sqlite")]
 pub use mt_sqlite as sqlite;
+#[cfg(feature = "turso")]
+pub use mt_turso as turso;
 
 /// The providers that are linked into this program, sorted by name.
 ///

@@ -4,15 +4,15 @@ mod failure;
 mod routes;
 mod sign_up;
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::{Router, http::HeaderName};
 use multi_tenancy::{
     AccessControl, Catalog, MultiTenancy, TenantId,
     axum::TenantLayer,
+    cli::Settings,
     migration::{Migrator, Runner},
-    sqlite::SqliteFactory,
 };
 
 use sign_up::SignUps;
@@ -22,7 +22,7 @@ pub const TENANT_HEADER: HeaderName = HeaderName::from_static("x-tenant-id");
 /// The domain in front of which a label names the tenant, unless another is given. Browsers resolve
 /// all of `*.localhost` to this machine.
 pub const DEFAULT_DOMAIN: &str = "localhost";
-/// The service's own tenant.
+/// The service's own tenant, unless the settings name another.
 const MAIN_TENANT: &str = "main";
 
 /// What the routes work with.
@@ -32,40 +32,28 @@ struct App {
     sign_ups: SignUps,
 }
 
-/// The service over the data in `data_dir`, made if it is not there, with tenants under
-/// [`DEFAULT_DOMAIN`].
+/// The service over the installation that `settings` describe, made if it is not there, with
+/// tenants under `domain`.
 ///
-/// # Errors
-/// As [`app_under`].
-pub async fn app(data_dir: impl AsRef<Path>) -> anyhow::Result<(Router, MultiTenancy)> {
-    app_under(data_dir, DEFAULT_DOMAIN).await
-}
-
-/// The service over the data in `data_dir`, made if it is not there, with tenants under `domain`.
-///
-/// The folders are those of the command line: the catalog is `control.db`, the tenants' files are
-/// in `tenants`.
+/// They are the settings of the command line, so both have the same tenants.
 ///
 /// # Errors
 /// The data cannot be opened or made, or `domain` is no domain.
-pub async fn app_under(
-    data_dir: impl AsRef<Path>,
-    domain: &str,
-) -> anyhow::Result<(Router, MultiTenancy)> {
-    let data_dir = data_dir.as_ref();
+pub async fn app(settings: &Settings, domain: &str) -> anyhow::Result<(Router, MultiTenancy)> {
     let schema = Runner::of::<Migrator>()?;
-    let catalog = Catalog::open(data_dir.join("control.db")).await?;
-    let factory = SqliteFactory::builder()
-        .with_directory(data_dir.join("tenants"))
-        .with_context(catalog.context(&schema))
-        .build()?;
+    let catalog = Catalog::open(settings.catalog_path()).await?;
+    let factory = settings.factory(catalog.context(&schema))?;
+    let main_tenant_id = match settings.main_tenant() {
+        Some(main) => main.clone(),
+        None => TenantId::new(MAIN_TENANT)?,
+    };
     let sign_ups = SignUps::default();
     let latest = schema.latest().context("the schema has no migrations")?.to_owned();
     let tenants = MultiTenancy::builder()
         .with_catalog(catalog)
         .with_database_isolation(sign_up::isolation(factory, &sign_ups))
         .with_schema(schema)
-        .with_access_control(AccessControl { main_tenant_id: TenantId::new(MAIN_TENANT)? })
+        .with_access_control(AccessControl { main_tenant_id })
         // The entities name every column there is: an older database is not served by halves.
         .with_min_schema_version(latest)
         .build()

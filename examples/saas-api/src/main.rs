@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use axum::Router;
 use clap::Parser;
+use multi_tenancy::cli::{Options, Settings};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -22,9 +23,15 @@ struct Arguments {
     /// Where to listen; port 0 is any free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// The folder of the catalog and the tenants' files
-    #[arg(long, value_name = "FOLDER", env = "MT_DATA_DIR", default_value = "./data")]
-    data_dir: PathBuf,
+    /// The settings file [default: mt.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of the catalog, and of the tenants' files with sqlite [default: ./data]
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// Which engine keeps the tenants' databases [default: sqlite]
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
     /// The domain in front of which a label names the tenant
     #[arg(long, value_name = "DOMAIN", default_value = saas_api::DEFAULT_DOMAIN)]
     domain: String,
@@ -33,7 +40,7 @@ struct Arguments {
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "whoever starts the service reads where it listens")]
 async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    let Arguments { listen, config, data_dir, provider, domain } = Arguments::parse();
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
     tracing_subscriber::fmt()
         // A log that cannot be written, as on a full disk, is no reason to answer nobody.
@@ -42,10 +49,10 @@ async fn main() -> anyhow::Result<()> {
         .with_writer(io::stderr)
         .init();
     let stop = stop_signal().context("signals cannot be waited for")?;
-    let (router, tenants) = saas_api::app_under(&arguments.data_dir, &arguments.domain).await?;
-    let listener = TcpListener::bind(arguments.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", arguments.listen))?;
+    let options = Options { config, data_dir, provider, ..Options::default() };
+    let (router, tenants) = saas_api::app(&Settings::load(&options)?, &domain).await?;
+    let listener =
+        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     println!("listening on http://{}", listener.local_addr()?);
     let served = serve(listener, router, stop).await;
     // What is committed is safe either way; this lets go of the files before the process ends.

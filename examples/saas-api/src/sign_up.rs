@@ -12,9 +12,9 @@ use axum::{
     http::StatusCode,
 };
 use multi_tenancy::{
-    DataAdapters, DatabaseIsolation, Error, ErrorKind, HookContext, TenantId, TenantState,
+    DataAdapters, DatabaseFactory, DatabaseIsolation, Error, ErrorKind, HookContext, TenantId,
+    TenantState,
     entity::{CreateError, NewLog, NewUser, TenantAdapters as _},
-    sqlite::SqliteFactory,
 };
 use sea_orm::{DbErr, TransactionSession as _, TransactionTrait as _};
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,10 @@ enum WelcomeError {
 }
 
 /// How this service's tenants are made.
-pub(crate) fn isolation(factory: SqliteFactory, sign_ups: &SignUps) -> DatabaseIsolation {
+pub(crate) fn isolation(
+    factory: Arc<dyn DatabaseFactory>,
+    sign_ups: &SignUps,
+) -> DatabaseIsolation {
     let sign_ups = sign_ups.clone();
     DatabaseIsolation::new(factory).seed(seed).on_provision(move |context| {
         let owner = sign_ups.owner_of(&context.tenant);

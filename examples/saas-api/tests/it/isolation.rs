@@ -2,7 +2,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, StatusCode, header};
 use serde_json::json;
 
-use crate::support::{Service, owner, send};
+use crate::support::{Service, owner, send, settings};
 
 const TENANTS: [&str; 5] = ["acme", "globex", "initech", "umbrella", "hooli"];
 
@@ -77,8 +77,8 @@ async fn the_host_names_the_tenant_as_well_as_the_header() {
 #[tokio::test]
 async fn the_domain_can_be_chosen() {
     let data = tempfile::tempdir().unwrap();
-    assert!(saas_api::app_under(data.path(), "*.example.com").await.is_err());
-    let (_, tenants) = saas_api::app_under(data.path(), "example.com").await.unwrap();
+    assert!(saas_api::app(&settings(data.path(), &[]), "*.example.com").await.is_err());
+    let (_, tenants) = saas_api::app(&settings(data.path(), &[]), "example.com").await.unwrap();
     assert_eq!(tenants.main_tenant_id().unwrap().as_str(), "main");
     tenants.shutdown().await.unwrap();
 }

@@ -8,3 +8,4 @@ mod refusals;
 mod routes;
 mod sign_up;
 mod support;
+mod turso;

@@ -14,9 +14,19 @@ use crate::support::{client, owner, send};
 
 /// A running service, the address it printed, and the rest of what it prints.
 pub(crate) async fn start(data: &Path) -> (Child, String, Lines<BufReader<ChildStdout>>) {
+    start_on(data, "sqlite", &[]).await
+}
+
+/// On a provider, with its settings in the environment.
+pub(crate) async fn start_on(
+    data: &Path,
+    provider: &str,
+    environment: &[(&str, String)],
+) -> (Child, String, Lines<BufReader<ChildStdout>>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_saas-api"))
-        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .args(["--listen", "127.0.0.1:0", "--provider", provider, "--data-dir"])
         .arg(data)
+        .envs(environment.iter().map(|(name, value)| (*name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

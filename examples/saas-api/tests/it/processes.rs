@@ -9,8 +9,10 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use mt_cli::{Application, Exit, Out};
-use multi_tenancy::migration::Migrator;
+use multi_tenancy::{
+    cli::{Application, Exit, Out},
+    migration::Migrator,
+};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use saas_api::TENANT_HEADER;
 use serde_json::{Value, json};

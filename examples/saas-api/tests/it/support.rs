@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use multi_tenancy::MultiTenancy;
+use multi_tenancy::{
+    MultiTenancy,
+    cli::{Options, Settings},
+};
 use reqwest::{Client, Method, RequestBuilder, StatusCode, header};
 use saas_api::TENANT_HEADER;
 use serde_json::{Value, json};
@@ -27,8 +30,14 @@ pub(crate) struct Service {
 impl Service {
     /// With these tenants signed up.
     pub(crate) async fn with(ids: &[&str]) -> Self {
+        Self::on(&[], ids).await
+    }
+
+    /// On the provider that these variables say, with these tenants signed up.
+    pub(crate) async fn on(environment: &[(&str, String)], ids: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let (router, tenants) = saas_api::app(data.path()).await.unwrap();
+        let settings = settings(data.path(), environment);
+        let (router, tenants) = saas_api::app(&settings, saas_api::DEFAULT_DOMAIN).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = axum::serve(listener, router).into_future();
@@ -84,13 +93,20 @@ impl Drop for Service {
     }
 }
 
+/// The settings with a data folder of a test's own, whatever the environment says.
+pub(crate) fn settings(data_dir: &Path, environment: &[(&str, String)]) -> Settings {
+    let options = Options { data_dir: Some(data_dir.to_owned()), ..Options::default() };
+    let environment = environment.iter().map(|(name, value)| (*name, value.as_str()));
+    Settings::load_from(&options, environment).unwrap()
+}
+
 /// The address of whoever signs `id` up.
 pub(crate) fn owner(id: &str) -> String {
     format!("owner@{id}.example")
 }
 
 pub(crate) fn client() -> Client {
-    Client::builder().no_proxy().timeout(PATIENCE).build().unwrap()
+    mt_devservers::http_client().timeout(PATIENCE).build().unwrap()
 }
 
 fn files(folder: &Path) -> BTreeSet<PathBuf> {
