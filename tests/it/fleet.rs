@@ -66,7 +66,7 @@ fn files(installation: &Installation, ids: &[TenantId]) -> Vec<PathBuf> {
 /// What ran on whom.
 fn ran(report: &FleetReport) -> Vec<(&str, Vec<&str>)> {
     let migrated = report.migrated().map(|one| match &one.outcome {
-        Outcome::Migrated { ran } => {
+        Outcome::Migrated { ran, .. } => {
             (one.tenant.as_str(), ran.iter().map(String::as_str).collect())
         }
         other => panic!("{other:?}"),

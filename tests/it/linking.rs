@@ -13,14 +13,17 @@ use mt_core::{DeploymentId, ErrorKind, FactoryContext, Registry};
 use serde_json::{Value, json};
 
 /// Each feature, the default and all, with the providers that are linked then.
-const EXPECTED: [(&str, &[&str]); 7] = [
+const EXPECTED: [(&str, &[&str]); 9] = [
     ("", &[]),
     ("sqlite", &["sqlite"]),
+    ("turso", &["turso"]),
+    // More of a provider, and none by itself.
+    ("native-client", &[]),
     ("default", &["sqlite"]),
     ("axum", &[]),
     ("entity", &[]),
     ("cli", &[]),
-    ("all", &["sqlite"]),
+    ("all", &["sqlite", "turso"]),
 ];
 
 fn workspace() -> PathBuf {
@@ -65,9 +68,12 @@ publish = false
 [dependencies]
 multi-tenancy = {{ path = '{}', default-features = false }}
 # Asked for with the features that `all` brings, so that what stands on them is built once and not
-# once per feature. Neither is a provider.
-rusqlite = {{ version = "*", default-features = false, features = ["backup", "bundled", "serialize"] }}
-tokio = {{ version = "1", features = ["rt-multi-thread"] }}
+# once per feature. None is a provider.
+rusqlite = {{ version = "*", default-features = false, features = ["backup", "bundled", "cache", "serialize"] }}
+reqwest = {{ version = "*", default-features = false, features = ["http2", "json", "rustls-no-provider", "stream"] }}
+rustls = {{ version = "*", default-features = false, features = ["ring", "std", "tls12"] }}
+serde_json = {{ version = "1", features = ["float_roundtrip"] }}
+tokio = {{ version = "1", features = ["fs", "rt-multi-thread"] }}
 
 [profile.dev]
 debug = false
@@ -127,16 +133,17 @@ fn an_unknown_provider_is_told_which_feature_brings_it() {
     let context = || FactoryContext::new(DeploymentId::random());
     let linked = Registry::from_linked().unwrap();
     assert_eq!(linked.names(), multi_tenancy::providers().unwrap());
-    assert_eq!(linked.names(), ["sqlite"]);
-    for (registry, there) in [(linked, "linked: sqlite"), (Registry::new(), "linked: none")] {
-        let error = registry.create("turso", json!({}), context()).unwrap_err();
+    assert_eq!(linked.names(), ["sqlite", "turso"]);
+    let there = "linked: sqlite, turso";
+    for (registry, there) in [(linked, there), (Registry::new(), "linked: none")] {
+        let error = registry.create("d1", json!({}), context()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         let text = error.to_string();
-        for part in [there, "feature `turso`", "`multi-tenancy`"] {
+        for part in [there, "feature `d1`", "`multi-tenancy`"] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        let error = registry.create_from_url("turso://db", context()).unwrap_err();
-        assert!(error.to_string().contains("feature `turso`"), "{error}");
+        let error = registry.create_from_url("d1://db", context()).unwrap_err();
+        assert!(error.to_string().contains("feature `d1`"), "{error}");
         let error = registry.create("oracle", json!({}), context()).unwrap_err();
         assert!(error.to_string().contains("a provider of your own"), "{error}");
     }

@@ -102,6 +102,8 @@ mod guide {
     mod migrations {}
     #[doc = include_str!("../../docs/providers/sqlite.md")]
     mod sqlite {}
+    #[doc = include_str!("../../docs/providers/turso.md")]
+    mod turso {}
     #[doc = include_str!("../../docs/scale.md")]
     mod scale {}
 }

@@ -1,18 +1,14 @@
-//! Measures us beside what a user would write, in one run: `cargo xtask bench NAME`.
+//! Files: theirs is SeaORM and its migrator, as a user would write it.
 //!
-//! Each figure is a ratio: their time over ours for the same work on the same disk, in turns, so
-//! that what else the machine does falls on both. One line of JSON per figure on standard output.
-
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the figures")]
+//! Each figure is a ratio: their time over ours for the same work on the same disk.
 
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
-    process::ExitCode,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use mt_control::{Catalog, DatabaseIsolation, MigrateAll, MultiTenancy};
 use mt_core::{DatabaseFactory as _, FactoryContext};
 use mt_migration::{Migrator, Runner};
@@ -22,58 +18,11 @@ use sea_orm::{ConnectOptions, Database, TransactionTrait as _, sqlx::sqlite::Sql
 use sea_orm_migration::MigratorTrait as _;
 use serde_json::json;
 
-const NAMES: [&str; 4] = [
-    "provision-sqlite",
-    "provision-sqlite-best-diy",
-    "migrate-pending-sqlite",
-    "migrate-noop-sqlite",
-];
-
-fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = wanted.iter().find(|name| !NAMES.contains(&name.as_str())) {
-        eprintln!("no bench `{unknown}`; there are {}", NAMES.join(", "));
-        return ExitCode::FAILURE;
-    }
-    let chosen =
-        NAMES.into_iter().filter(|name| wanted.is_empty() || wanted.iter().any(|w| w == name));
-    // Every one, also when one before it fell short.
-    let met: Vec<bool> = chosen.map(run).collect();
-    if met.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-/// Runs one bench and prints its line. A run with errors meets no goal.
-fn run(name: &str) -> bool {
-    let goal = match name {
-        "provision-sqlite" => 25.0,
-        "provision-sqlite-best-diy" => 8.0,
-        "migrate-pending-sqlite" => 6.0,
-        _ => 5.0,
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = runtime.context("no runtime").and_then(|runtime| {
-        runtime.block_on(async {
-            match name {
-                "provision-sqlite" => provision(name, Diy::Default, goal).await,
-                "provision-sqlite-best-diy" => provision(name, Diy::Best, goal).await,
-                "migrate-pending-sqlite" => migrate(name, Pending::All, goal).await,
-                _ => migrate(name, Pending::Nothing, goal).await,
-            }
-        })
-    });
-    outcome.unwrap_or_else(|error| {
-        let conditions = json!({ "machine": machine(), "error": format!("{error:#}") });
-        println!(
-            "{}",
-            json!({ "bench": name, "value": null, "op": ">=", "goal": goal, "met": false, "conditions": conditions })
-        );
-        false
-    })
-}
+use crate::figure::{Figure, millis, rounded, settle};
 
 /// What a user would write.
 #[derive(Clone, Copy, PartialEq)]
-enum Diy {
+pub(crate) enum Diy {
     /// SeaORM's defaults.
     Default,
     /// A write-ahead log, and all migrations in one transaction.
@@ -99,32 +48,9 @@ async fn diy(path: &Path, how: Diy) -> Result<()> {
     Ok(())
 }
 
-fn report(name: &str, value: f64, goal: f64, conditions: &serde_json::Value) -> bool {
-    let met = value >= goal;
-    let value = (value * 100.0).round() / 100.0;
-    println!(
-        "{}",
-        json!({ "bench": name, "value": value, "op": ">=", "goal": goal, "met": met, "conditions": conditions })
-    );
-    met
-}
-
-fn millis(duration: Duration, count: usize) -> f64 {
-    let each = duration.as_secs_f64() * 1000.0 / count as f64;
-    (each * 1000.0).round() / 1000.0
-}
-
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or("unknown").to_owned();
-    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
-    format!("{cores} cores, load {load}, {build} build")
-}
-
 /// One tenant after the other, in turns of ten: theirs, the factory's call, and the whole of
 /// `MultiTenancy::provision`.
-async fn provision(name: &str, how: Diy, goal: f64) -> Result<bool> {
+pub(crate) async fn provision(how: Diy) -> Result<Figure> {
     const ROUNDS: usize = 6;
     const EACH: usize = 10;
     let home = Installation::new()?;
@@ -177,7 +103,6 @@ async fn provision(name: &str, how: Diy, goal: f64) -> Result<bool> {
     let count = ROUNDS * EACH;
     let [diy, ours, whole, floor] = times.map(|time| millis(time, count));
     let conditions = json!({
-        "machine": machine(),
         "tenants": count,
         "migrations": Migrator::migrations().len(),
         "diy": match how {
@@ -188,9 +113,9 @@ async fn provision(name: &str, how: Diy, goal: f64) -> Result<bool> {
         "factory_ms": ours,
         "same_bytes_written_durably_ms": floor,
         "multi_tenancy_provision_ms": whole,
-        "multi_tenancy_provision_ratio": (diy / whole * 100.0).round() / 100.0,
+        "multi_tenancy_provision_ratio": rounded(diy / whole),
     });
-    Ok(report(name, diy / ours, goal, &conditions))
+    Ok(Figure { value: diy / ours, conditions })
 }
 
 /// The least that the disk asks for a new file that a power failure does not take away.
@@ -202,21 +127,14 @@ fn write_durably(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Lets the system write out what the preparations and earlier runs left: it would be measured with
-/// whoever comes first.
-fn settle() {
-    // Where there is no such command, nothing is lost but some evenness.
-    drop(std::process::Command::new("sync").status());
-}
-
 #[derive(Clone, Copy, PartialEq)]
-enum Pending {
+pub(crate) enum Pending {
     All,
     Nothing,
 }
 
 /// A whole fleet at a time, in turns: their loop, and `migrate_all` as the command line calls it.
-async fn migrate(name: &str, pending: Pending, goal: f64) -> Result<bool> {
+pub(crate) async fn migrate(pending: Pending) -> Result<Figure> {
     const TENANTS: usize = 200;
     const ROUNDS: usize = 3;
     let (mut diy_time, mut our_time) = (Duration::ZERO, Duration::ZERO);
@@ -243,7 +161,6 @@ async fn migrate(name: &str, pending: Pending, goal: f64) -> Result<bool> {
     }
     let count = ROUNDS * TENANTS;
     let conditions = json!({
-        "machine": machine(),
         "tenants": TENANTS,
         "rounds": ROUNDS,
         "migrations": Migrator::migrations().len(),
@@ -252,7 +169,8 @@ async fn migrate(name: &str, pending: Pending, goal: f64) -> Result<bool> {
         "diy_ms_each": millis(diy_time, count),
         "ours_ms_each": millis(our_time, count),
     });
-    Ok(report(name, diy_time.as_secs_f64() / our_time.as_secs_f64(), goal, &conditions))
+    let value = diy_time.as_secs_f64() / our_time.as_secs_f64();
+    Ok(Figure { value, conditions })
 }
 
 /// As many databases of ours as of theirs, all with the schema, or none with it.

@@ -1,0 +1,76 @@
+//! Measures us beside what a user would write, in one run: `cargo xtask bench NAME`.
+//!
+//! Both do the same work in turns, so that what else the machine does falls on both. One line of
+//! JSON per figure on standard output.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the figures")]
+
+mod decode;
+mod figure;
+mod sqlite;
+mod turso;
+mod turso_migrate;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    figure::{Figure, Goal},
+    sqlite::{Diy, Pending},
+};
+
+/// Every bench, and what it is to come to.
+const BENCHES: [(&str, Goal); 11] = [
+    ("provision-sqlite", Goal::AtLeast(25.0)),
+    ("provision-sqlite-best-diy", Goal::AtLeast(8.0)),
+    ("migrate-pending-sqlite", Goal::AtLeast(6.0)),
+    ("migrate-noop-sqlite", Goal::AtLeast(5.0)),
+    ("turso-read", Goal::AtLeast(1.5)),
+    ("turso-read-requests", Goal::AtMost(1.0)),
+    ("turso-batch-insert", Goal::AtLeast(20.0)),
+    ("turso-migrate-pending", Goal::AtMost(2.0)),
+    ("turso-migrate-noop", Goal::AtMost(1.0)),
+    ("decode-1000-rows", Goal::AtMost(4.0)),
+    ("decode-1-row", Goal::AtMost(3.0)),
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let names = BENCHES.map(|(name, _)| name);
+    if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
+        eprintln!("no bench `{unknown}`; there are {}", names.join(", "));
+        return ExitCode::FAILURE;
+    }
+    let is_chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let chosen = BENCHES.into_iter().filter(|(name, _)| is_chosen(name));
+    // Every one, also when one before it fell short.
+    let met: Vec<bool> = chosen.map(|(name, goal)| run(name, goal)).collect();
+    if met.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Runs one bench and prints its line.
+fn run(name: &str, goal: Goal) -> bool {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = runtime.context("no runtime").and_then(|runtime| runtime.block_on(measure(name)));
+    let (line, met) = figure::line(name, goal, outcome);
+    println!("{line}");
+    met
+}
+
+async fn measure(name: &str) -> Result<Figure> {
+    match name {
+        "provision-sqlite" => sqlite::provision(Diy::Default).await,
+        "provision-sqlite-best-diy" => sqlite::provision(Diy::Best).await,
+        "migrate-pending-sqlite" => sqlite::migrate(Pending::All).await,
+        "migrate-noop-sqlite" => sqlite::migrate(Pending::Nothing).await,
+        "turso-read" => turso::read().await,
+        "turso-read-requests" => turso::read_requests().await,
+        "turso-batch-insert" => turso::batch_insert().await,
+        "turso-migrate-pending" => turso_migrate::pending().await,
+        "turso-migrate-noop" => turso_migrate::noop().await,
+        "decode-1000-rows" => decode::decode(1_000, 300).await,
+        "decode-1-row" => decode::decode(1, 3_000).await,
+        other => bail!("`{other}` is not measured"),
+    }
+}
