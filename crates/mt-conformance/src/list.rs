@@ -87,6 +87,19 @@ macro_rules! __checks {
             /// Statements that reach outside the tenant's database, or leave a transaction or a
             /// setting behind, are refused through every door of a handle.
             sql::statements_that_reach_outside_are_refused,
+            /// A batch whose guards hold takes effect, and answers one result for each statement.
+            guards::a_batch_whose_guards_hold_takes_effect,
+            /// A condition of a batch that does not hold is a `Conflict`, and nothing of the batch
+            /// took effect.
+            guards::a_condition_that_does_not_hold_undoes_the_batch,
+            /// A statement of a batch that changes another number of rows than it must is a
+            /// `Conflict`, and nothing of the batch took effect.
+            guards::a_wrong_number_of_changed_rows_undoes_the_batch,
+            /// A guard on what cannot be guarded is `Unsupported`, what the database refuses in a
+            /// guarded batch is its own error, and neither leaves anything.
+            guards::a_guard_that_cannot_be_is_refused,
+            /// Of several who replace one version at once exactly one wins, and nothing is lost.
+            guards::each_version_is_won_once,
             /// A value comes back as it was written, through a SeaORM entity.
             values::values_come_back_as_they_were,
 

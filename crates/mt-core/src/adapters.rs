@@ -5,13 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{
-    ConnectionTrait as _, DbErr, ExecResult, Statement, TransactionOptions, TransactionSession as _,
-};
+use sea_orm::{DbErr, ExecResult};
 
 use crate::{
-    Connection, DeploymentId, Error, ErrorKind, Opening, ReadOnly, Result, Stamp, TenantId,
-    gate::Gate, lane::Lane, session::Session, stamp::StampRow,
+    Connection, DeploymentId, Error, ErrorKind, Opening, ReadOnly, Result, Stamp, Step, TenantId,
+    batch::Batch, gate::Gate, lane::Lane, session::Session, stamp::StampRow,
 };
 
 /// One tenant's database, opened and known to be that tenant's.
@@ -107,37 +105,41 @@ impl DataAdapters {
         ReadAdapters { data: self.clone() }
     }
 
-    /// Runs all statements as one atomic unit, in order; also where there are no interactive
+    /// Runs all steps as one atomic unit, in order; also where there are no interactive
     /// transactions. Answers one result per statement.
+    ///
+    /// A step is a [`Statement`](sea_orm::Statement), or one with a guard: see [`Step`]. The guide's
+    /// page on transactions has what they are for.
     ///
     /// # Errors
     /// The database's for the first statement that failed: none took effect. Ours (see
-    /// [`Error::in_db_err`]) for a revoked handle or a refused statement.
-    pub async fn batch(
+    /// [`Error::in_db_err`]):
+    ///
+    /// | kind | when | transient |
+    /// |---|---|---|
+    /// | `Conflict` | a guard does not hold; nothing took effect | yes, after reading again |
+    /// | `Unsupported` | a refused statement, or a guard on what cannot be guarded | no |
+    /// | `TenantNotActive` | the handle is revoked | no |
+    ///
+    /// A server's refusal to serialize a batch with a condition is the database's error.
+    pub async fn batch<S: Into<Step>>(
         &self,
-        statements: impl IntoIterator<Item = Statement> + Send,
+        steps: impl IntoIterator<Item = S> + Send,
     ) -> Result<Vec<ExecResult>, DbErr> {
-        let statements: Vec<Statement> = statements.into_iter().collect();
-        if statements.is_empty() {
+        let steps: Vec<Step> = steps.into_iter().map(Into::into).collect();
+        if steps.is_empty() {
             return Ok(Vec::new());
         }
         let lane = self.lane();
-        for statement in &statements {
-            lane.check(&statement.sql)?;
-        }
+        let batch = Batch::new(steps, &lane)?;
         match lane.connection {
             Connection::Driver(driver) => {
                 let _pass = lane.enter().await?;
-                driver.batch(statements).await
+                batch.send(&**driver).await
             }
-            Connection::SeaOrm(_) => {
-                let transaction = lane.begin(TransactionOptions::default()).await?;
-                let mut results = Vec::with_capacity(statements.len());
-                for statement in statements {
-                    results.push(transaction.execute_raw(statement).await?);
-                }
-                transaction.commit().await?;
-                Ok(results)
+            Connection::SeaOrm(connection) => {
+                let options = batch.options(connection.get_database_backend());
+                batch.run(lane.begin(options).await?).await
             }
         }
     }

@@ -28,7 +28,8 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// Runs text that may hold several statements and has no parameters. Not atomic.
     ///
     /// # Errors
-    /// The database's, for the first statement that failed.
+    /// The database's, for the first statement that failed: those after it were not run, and those
+    /// before it stay; or, where a text is one request that is atomic (D1), nothing of it stays.
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr>;
 
     /// Runs one statement for its rows, columns in the statement's order.

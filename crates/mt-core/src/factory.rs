@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    Capabilities, Connection, CreateAdapters, DataAdapters, DatabaseName, DeploymentId, Generation,
-    Result, Stamp, TenantId, layer::WithCreateAdapters, session::Session, stamp::StampRow,
+    Capabilities, Connection, CreateAdapters, DataAdapters, DatabaseName, DeploymentId, Forecast,
+    Generation, Result, Stamp, TenantId, Work, layer::WithCreateAdapters, session::Session,
+    stamp::StampRow,
 };
 
 /// Makes, opens, keeps and removes the databases of tenants, one each.
@@ -27,6 +28,15 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
 
     /// What this factory can do. Does no I/O. Checked by `capabilities_are_true`.
     fn capabilities(&self) -> Capabilities;
+
+    /// What `work` will cost, where the provider rations requests: how many, and how long that makes
+    /// it take. Does no I/O.
+    ///
+    /// `None`, as here: nothing is rationed, and there is nothing to say beforehand.
+    fn forecast(&self, work: Work) -> Option<Forecast> {
+        let _ = work;
+        None
+    }
 
     /// Opens the database of `tenant`.
     ///

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     BackupManifest, Capabilities, CreateAdapters, DataAdapters, DatabaseEntry, DatabaseFactory,
-    DatabaseInfo, Maintenance, MaintenanceMode, RestoreOptions, Result, TenantId,
+    DatabaseInfo, Forecast, Maintenance, MaintenanceMode, RestoreOptions, Result, TenantId, Work,
 };
 
 /// A factory around a factory, composed as tower's layers are: it changes some methods and passes
@@ -38,6 +38,10 @@ impl<L: FactoryLayer> DatabaseFactory for L {
 
     fn capabilities(&self) -> Capabilities {
         self.inner().capabilities()
+    }
+
+    fn forecast(&self, work: Work) -> Option<Forecast> {
+        self.inner().forecast(work)
     }
 
     async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters> {

@@ -1,12 +1,15 @@
 #![doc = include_str!("README.md")]
 
 mod adapters;
+mod batch;
 mod cache;
 mod capabilities;
 mod driver;
 mod error;
 mod factory;
+mod forecast;
 mod gate;
+mod guard;
 mod handles;
 mod lane;
 mod layer;
@@ -22,6 +25,7 @@ mod traits;
 mod transaction;
 
 pub use adapters::{CreateAdapters, DataAdapters, ReadAdapters};
+pub use batch::Step;
 pub use cache::{CacheSettings, CachedFactory};
 pub use capabilities::{Capabilities, ReadOnly};
 pub use driver::{Connection, Driver, DriverTransaction};
@@ -30,7 +34,9 @@ pub use factory::{
     BackupManifest, DatabaseEntry, DatabaseFactory, DatabaseFactoryExt, DatabaseInfo, Maintenance,
     MaintenanceMode, RestoreOptions,
 };
+pub use forecast::{Forecast, Work};
 pub use gate::{BudgetPermit, ConnectionBudget};
+pub use guard::condition_guard;
 pub use handles::{OpenHandles, Revoked};
 pub use layer::{FactoryLayer, WithCreateAdapters};
 pub use name::{DatabaseName, NameRules};
@@ -40,7 +46,7 @@ pub use ports::{
     SecretRef, SecretStore, TenantInfo, TenantSource,
 };
 pub use registry::{Provider, Registry};
-pub use sql::{only_reads, split_statements};
+pub use sql::{SqlToken, SqlTokens, only_reads, split_statements};
 pub use stamp::Stamp;
 pub use tenant::{DeploymentId, Generation, TenantId, TenantState};
 pub use traits::DataStream;

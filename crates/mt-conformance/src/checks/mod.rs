@@ -1,5 +1,6 @@
 pub(crate) mod backup;
 pub(crate) mod capabilities;
+pub(crate) mod guards;
 pub(crate) mod isolation;
 pub(crate) mod lifecycle;
 pub(crate) mod maintenance;

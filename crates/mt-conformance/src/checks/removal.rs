@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use mt_core::{DataAdapters, ErrorKind, Result, TenantId};
+use mt_core::{DataAdapters, ErrorKind, Result, Step, TenantId};
 use sea_orm::{
     ConnectionTrait as _, StreamTrait as _, TransactionSession as _, TransactionTrait as _,
 };
@@ -74,6 +74,8 @@ pub(crate) async fn expect_revoked(data: &DataAdapters) -> Outcome {
     expect_refusal(probe::rows(data).await, shut, "select through a revoked handle")?;
     let batch = data.batch([probe::insertion(backend, 8, "late")]).await;
     expect_refusal(batch, shut, "batch through a revoked handle")?;
+    let guarded = data.batch([Step::changes(probe::insertion(backend, 9, "late"), 1)]).await;
+    expect_refusal(guarded, shut, "batch with a guard through a revoked handle")?;
     let text = data.execute_unprepared("DELETE FROM mt_probe").await;
     expect_refusal(text, shut, "unprepared text through a revoked handle")?;
     let stream = data.stream_raw(backend.build(&probe::selection())).await;

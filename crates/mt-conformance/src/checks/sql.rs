@@ -93,7 +93,7 @@ pub(crate) async fn a_batch_runs_in_order_and_lasts(trial: &Trial<'_>) -> Outcom
         .doing("batch")?;
     let affected: Vec<u64> = results.iter().map(sea_orm::ExecResult::rows_affected).collect();
     ensure!(affected == [1, 1, 2, 1], "the results of a batch of four tell {affected:?} rows");
-    let none = data.batch([]).await.doing("a batch of no statements")?;
+    let none = data.batch::<Statement>([]).await.doing("a batch of no statements")?;
     ensure!(none.is_empty(), "a batch of no statements has {} results", none.len());
     trial.expect_rows(&tenant, &[row(2, "c")], "after a batch").await
 }
@@ -241,7 +241,9 @@ fn told_by(failure: Result<(), DbErr>) -> Outcome<(Option<SqlErr>, String)> {
 }
 
 /// What no handle runs. None of it would leave anything behind outside the database.
-const OUTSIDE: [&str; 11] = [
+const OUTSIDE: [&str; 13] = [
+    "DELETE FROM _mt_tenant",
+    "SELECT 1; DROP TABLE \"_mt_tenant\"",
     "BEGIN",
     "COMMIT",
     "ROLLBACK",

@@ -14,7 +14,7 @@ use mt_sqlite::SqliteFactory;
 use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::seam::Seam;
+use crate::seam::{Batches, Seam};
 
 /// How a factory breaks the contract; what is `false` in it is built the same way and keeps it.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     DeniesBackup,
     /// Says that there is backup, and makes none.
     ClaimsBackup,
+    /// A driver with such batches.
+    Batches(Batches),
     /// A commit that is acknowledged.
     Commits {
         lost: bool,
@@ -144,6 +146,10 @@ impl DatabaseFactory for Faulty {
                     .with_read(read, ReadOnly::Engine)
                     .open()
                     .await
+            }
+            Fault::Batches(batches) => {
+                let seam = Seam::new(self.connect(tenant, "rw").await?).with_batches(batches);
+                self.reopened(tenant, seam).await
             }
             Fault::Commits { lost } => {
                 let seam = Seam::new(self.connect(tenant, "rw").await?).with_lost_commits(lost);

@@ -15,7 +15,10 @@ use mt_conformance::{CHECKS, MemoryPlacements, Subject, conformance_suite};
 use mt_core::{DatabaseFactory, DeploymentId, FactoryContext};
 use mt_sqlite::SqliteFactory;
 
-use crate::faults::{Fault, Faulty};
+use crate::{
+    faults::{Fault, Faulty},
+    seam::Batches,
+};
 
 /// An installation over the databases in `directory`.
 fn installation(directory: &tempfile::TempDir) -> (Arc<SqliteFactory>, DeploymentId) {
@@ -108,6 +111,29 @@ async fn a_commit_that_is_lost_is_caught() {
     let checks = ["a_commit_lasts", "a_savepoint_is_rolled_back_alone"];
     let honest = Fault::Commits { lost: false };
     assert_caught(Fault::Commits { lost: true }, honest, &checks).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_guards_nothing_is_caught() {
+    let checks = [
+        "a_condition_that_does_not_hold_undoes_the_batch",
+        "a_wrong_number_of_changed_rows_undoes_the_batch",
+        "each_version_is_won_once",
+    ];
+    let honest = Fault::Batches(Batches::Atomic);
+    assert_caught(Fault::Batches(Batches::Deaf), honest, &checks).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_torn_is_caught() {
+    let checks = [
+        "a_failing_batch_leaves_nothing",
+        "a_condition_that_does_not_hold_undoes_the_batch",
+        "a_wrong_number_of_changed_rows_undoes_the_batch",
+        "a_guard_that_cannot_be_is_refused",
+    ];
+    let honest = Fault::Batches(Batches::Atomic);
+    assert_caught(Fault::Batches(Batches::Torn), honest, &checks).await;
 }
 
 #[tokio::test]

@@ -18,11 +18,29 @@ pub(crate) struct Seam {
     stamped: DatabaseConnection,
     loses_commits: bool,
     is_plain: bool,
+    batches: Batches,
+}
+
+/// What a batch is to a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Batches {
+    /// One atomic unit.
+    Atomic,
+    /// One atomic unit, in which a question that fails is passed over.
+    Deaf,
+    /// Statements one after the other, up to the first that fails.
+    Torn,
 }
 
 impl Seam {
     pub(crate) fn new(connection: DatabaseConnection) -> Self {
-        Self { stamped: connection.clone(), connection, loses_commits: false, is_plain: false }
+        Self {
+            stamped: connection.clone(),
+            connection,
+            loses_commits: false,
+            is_plain: false,
+            batches: Batches::Atomic,
+        }
     }
 
     /// Answers a question for the stamp from `stamped`.
@@ -34,6 +52,11 @@ impl Seam {
     /// Has neither transactions nor streams that deliver row by row, as a database reached by HTTP.
     pub(crate) fn without_sessions(mut self) -> Self {
         self.is_plain = true;
+        self
+    }
+
+    pub(crate) fn with_batches(mut self, batches: Batches) -> Self {
+        self.batches = batches;
         self
     }
 
@@ -73,10 +96,23 @@ impl Driver for Seam {
     }
 
     async fn batch(&self, statements: Vec<Statement>) -> Result<Vec<ExecResult>, DbErr> {
-        let transaction = self.connection.begin().await?;
         let mut results = Vec::with_capacity(statements.len());
+        if self.batches == Batches::Torn {
+            for statement in statements {
+                results.push(self.connection.execute_raw(statement).await?);
+            }
+            return Ok(results);
+        }
+        let transaction = self.connection.begin().await?;
         for statement in statements {
-            results.push(transaction.execute_raw(statement).await?);
+            let asks = mt_core::only_reads(&statement.sql, DbBackend::Sqlite);
+            let result = match transaction.execute_raw(statement).await {
+                Err(_) if asks && self.batches == Batches::Deaf => {
+                    transaction.execute_unprepared("SELECT 1").await
+                }
+                result => result,
+            };
+            results.push(result?);
         }
         transaction.commit().await?;
         Ok(results)

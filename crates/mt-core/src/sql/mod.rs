@@ -9,9 +9,12 @@ mod tokens;
 
 use sea_orm::DbBackend;
 
-pub use self::split::split_statements;
 use self::tokens::{Token, Tokens};
-use crate::{Error, ErrorKind};
+pub use self::{
+    split::split_statements,
+    tokens::{SqlTokens, Token as SqlToken},
+};
+use crate::{Error, ErrorKind, Stamp};
 
 /// Refuses what no handle runs, in any statement of `sql`:
 ///
@@ -19,7 +22,8 @@ use crate::{Error, ErrorKind};
 /// - `BEGIN`, `COMMIT`, `END`, `ROLLBACK`, `SAVEPOINT`, `RELEASE` and their like, because on a pool
 ///   they would open a transaction under whoever comes next;
 /// - a `PRAGMA` (SQLite dialect) or `SET` (PostgreSQL) that changes a connection, and temporary
-///   objects, for the same reason: a temporary table would hide the tenant's own.
+///   objects, for the same reason: a temporary table would hide the tenant's own;
+/// - anything but reading that names the stamp's table: who changes it gives the database away.
 ///
 /// # Errors
 /// `Unsupported`, naming the statement and what to use.
@@ -28,7 +32,7 @@ pub(crate) fn check(sql: &str, backend: DbBackend) -> Result<(), Error> {
         // Engines stop reading there, and not all drivers survive it.
         return Err(Error::new(ErrorKind::Unsupported, "a statement has no NUL character in it"));
     }
-    if is_plainly_harmless(sql) {
+    if is_plainly_harmless(sql) && !contains(sql, Stamp::TABLE) && !contains(sql, PRAGMA_TABLE) {
         return Ok(());
     }
     Statements::new(sql, backend).try_for_each(|statement| statement.check(backend))
@@ -38,22 +42,13 @@ pub(crate) fn check(sql: &str, backend: DbBackend) -> Result<(), Error> {
 ///
 /// For engines that cannot enforce it themselves. Errs on the side of refusing.
 pub fn only_reads(sql: &str, backend: DbBackend) -> bool {
-    const WRITES: [&str; 5] = ["INSERT", "UPDATE", "DELETE", "MERGE", "INTO"];
-    Statements::new(sql, backend).all(|statement| match statement.0.first() {
-        None => true,
-        Some(Token::Word(word)) => match word.to_ascii_uppercase().as_str() {
-            "SELECT" | "VALUES" | "WITH" | "EXPLAIN" => {
-                !WRITES.iter().any(|word| statement.has(word))
-            }
-            "PRAGMA" => {
-                backend == DbBackend::Sqlite
-                    && statement.is_harmless_pragma()
-                    && !["optimize", "defer_foreign_keys"].iter().any(|word| statement.has(word))
-            }
-            _ => false,
-        },
-        Some(_) => false,
-    })
+    Statements::new(sql, backend).all(|statement| statement.only_reads(backend))
+}
+
+/// Whether `name` is anywhere in `sql`.
+fn contains(sql: &str, name: &str) -> bool {
+    let parts = sql.as_bytes().windows(name.len());
+    parts.into_iter().any(|part| part.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// What SeaORM builds: one statement that begins with one of these words. No semicolon means no
@@ -88,6 +83,12 @@ const HARMLESS_PRAGMAS: [&str; 15] = [
     "table_xinfo",
 ];
 
+/// What a pragma's name begins with where it is asked as a table.
+const PRAGMA_TABLE: &str = "pragma_";
+
+/// Those of them that change something all the same.
+const WRITING_PRAGMAS: [&str; 2] = ["defer_foreign_keys", "optimize"];
+
 /// Pragmas whose value may be read, with `PRAGMA name`, and not set.
 const READABLE_PRAGMAS: [&str; 14] = [
     "application_id",
@@ -120,7 +121,7 @@ impl Statement<'_> {
             .iter()
             .map_while(|token| match token {
                 Token::Word(word) => Some(*word),
-                Token::Quoted(_) | Token::Parameter | Token::Mark(_) => None,
+                Token::Quoted(_) | Token::Parameter(_) | Token::Mark(_) => None,
             })
             .skip_while(|word| {
                 ["EXPLAIN", "QUERY", "PLAN"].iter().any(|skip| word.eq_ignore_ascii_case(skip))
@@ -131,6 +132,50 @@ impl Statement<'_> {
         self.0
             .iter()
             .any(|token| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(wanted)))
+    }
+
+    fn only_reads(&self, backend: DbBackend) -> bool {
+        const WRITES: [&str; 5] = ["INSERT", "UPDATE", "DELETE", "MERGE", "INTO"];
+        match self.0.first() {
+            None => true,
+            Some(Token::Word(word)) => match word.to_ascii_uppercase().as_str() {
+                "SELECT" | "VALUES" | "WITH" | "EXPLAIN" => {
+                    !WRITES.iter().any(|word| self.has(word)) && !self.selects_from_writing_pragma()
+                }
+                "PRAGMA" => {
+                    backend == DbBackend::Sqlite
+                        && self.is_harmless_pragma()
+                        && !WRITING_PRAGMAS.iter().any(|word| self.has(word))
+                }
+                _ => false,
+            },
+            Some(_) => false,
+        }
+    }
+
+    /// `SELECT … FROM pragma_optimize`: a pragma in the form of a table.
+    fn selects_from_writing_pragma(&self) -> bool {
+        self.names().any(|name| {
+            let pragma = name.split_at_checked(PRAGMA_TABLE.len());
+            pragma.is_some_and(|(prefix, pragma)| {
+                prefix.eq_ignore_ascii_case(PRAGMA_TABLE)
+                    && WRITING_PRAGMAS.iter().any(|writing| pragma.eq_ignore_ascii_case(writing))
+            })
+        })
+    }
+
+    /// What may be a name: SQLite takes a string for one too.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|token| match token {
+            Token::Word(word) => Some(*word),
+            Token::Quoted(text) => text.get(1..text.len().saturating_sub(1)),
+            Token::Parameter(_) | Token::Mark(_) => None,
+        })
+    }
+
+    /// Whether the stamp's table is among its names.
+    fn names_stamp(&self) -> bool {
+        self.names().any(|name| name.eq_ignore_ascii_case(Stamp::TABLE))
     }
 
     fn is_trigger(&self) -> bool {
@@ -152,7 +197,7 @@ impl Statement<'_> {
             Token::Quoted(text) => text
                 .get(1..text.len().saturating_sub(1))
                 .is_some_and(|name| name.eq_ignore_ascii_case("temp")),
-            Token::Parameter | Token::Mark(_) => false,
+            Token::Parameter(_) | Token::Mark(_) => false,
         };
         let by_keyword = self.words().skip(1).take(2).any(|word| is_temp(&Token::Word(word)));
         let in_schema = self
@@ -173,7 +218,7 @@ impl Statement<'_> {
             }
             "BEGIN" | "COMMIT" | "END" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "START"
             | "ABORT" | "PREPARE" => {
-                "transactions are opened with `begin`, `transaction` or `batch`"
+                "transactions are opened with `begin` or `transaction`, where the engine has them, and `batch`"
             }
             "PRAGMA" if !postgres && !self.is_harmless_pragma() => CONNECTION,
             "SET" if postgres && !self.has("LOCAL") && !self.has("CONSTRAINTS") => CONNECTION,
@@ -184,6 +229,13 @@ impl Statement<'_> {
                 CONNECTION
             }
             "CREATE" if self.makes_temporary() => CONNECTION,
+            // A view of it would write whoever reads it.
+            _ if !postgres && self.selects_from_writing_pragma() => {
+                "it changes the database where a query is expected; use the pragma itself"
+            }
+            _ if self.names_stamp() && !self.only_reads(backend) => {
+                "the database's stamp says whose it is, and is not the application's to change"
+            }
             _ => return Ok(()),
         };
         Err(Error::new(
@@ -314,6 +366,46 @@ mod tests {
     }
 
     #[test]
+    fn the_stamp_is_read_and_never_written() {
+        for sql in [
+            "DELETE FROM _mt_tenant",
+            "DELETE FROM main.[_MT_TENANT]",
+            "UPDATE \"_mt_tenant\" SET generation = 2",
+            "INSERT INTO '_mt_tenant' VALUES (1)",
+            "DROP TABLE `_mt_tenant`",
+            "ALTER TABLE _mt_tenant RENAME TO x",
+            "SELECT 1; DELETE FROM/**/_mt_tenant",
+            "WITH a AS (SELECT 1) DELETE FROM _mt_tenant",
+            "CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM _mt_tenant; END",
+            "CREATE VIEW v AS SELECT * FROM _mt_tenant",
+        ] {
+            assert!(refused(sql), "{sql}");
+        }
+        for sql in [
+            "SELECT * FROM _mt_tenant",
+            "PRAGMA table_info(_mt_tenant)",
+            "WITH a AS (SELECT * FROM _mt_tenant) SELECT * FROM a",
+            "INSERT INTO logs VALUES ('about _mt_tenant')",
+            "DELETE FROM _mt_tenants",
+        ] {
+            assert!(!refused(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_pragma_that_writes_is_no_table() {
+        for sql in [
+            "SELECT * FROM pragma_optimize",
+            "select * from PRAGMA_OPTIMIZE(-1)",
+            "CREATE VIEW v AS SELECT * FROM \"pragma_optimize\"",
+        ] {
+            assert!(refused(sql), "{sql}");
+        }
+        assert!(!refused("SELECT * FROM pragma_table_info('t')"));
+        assert!(!refused("PRAGMA optimize"));
+    }
+
+    #[test]
     fn ordinary_statements_pass() {
         for sql in [
             "",
@@ -365,6 +457,7 @@ mod tests {
         assert!(reads("SELECT 1"));
         assert!(reads("WITH a AS (SELECT 'INSERT') SELECT * FROM a"));
         assert!(reads("PRAGMA table_info(t); VALUES (1)"));
+        assert!(reads("SELECT * FROM pragma_table_info('t')"));
         for sql in [
             "SELECT 1; DELETE FROM t",
             "WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a",
@@ -372,6 +465,8 @@ mod tests {
             "PRAGMA user_version = 1",
             "SELECT * INTO x FROM y",
             "PRAGMA optimize=0x10002",
+            "SELECT * FROM pragma_optimize",
+            "SELECT * FROM main.\"Pragma_Optimize\"(1)",
             "(WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x)",
         ] {
             assert!(!reads(sql), "{sql}");

@@ -1,8 +1,6 @@
 use std::ops::Range;
 
-use sea_orm::DbBackend;
-
-use super::{Statement, Token, Tokens};
+use super::{SqlTokens, Statement, Token};
 
 /// Cuts text of the SQLite dialect into its statements, for engines that take one at a time.
 ///
@@ -12,19 +10,14 @@ use super::{Statement, Token, Tokens};
 /// `sqlite3_complete` has it; where that never comes, the rest of the text is one statement, which
 /// the engine refuses.
 pub fn split_statements(sql: &str) -> Vec<&str> {
-    let mut tokens = Tokens { rest: sql, backend: DbBackend::Sqlite };
     let mut statements = Vec::new();
     let mut open = Open::default();
-    loop {
-        tokens.skip_space();
-        let from = sql.len() - tokens.rest.len();
-        let Some(token) = tokens.next() else { break };
-        let to = sql.len() - tokens.rest.len();
+    for (token, span) in SqlTokens::new(sql) {
         if token == Token::Mark(b';') && open.may_end() {
             statements.extend(open.end(sql));
             open = Open::default();
         } else {
-            open.push(token, from..to);
+            open.push(token, span);
         }
     }
     statements.extend(open.end(sql));
@@ -75,7 +68,26 @@ mod tests {
     use super::*;
 
     fn tokens(sql: &str) -> Vec<Token<'_>> {
-        Tokens { rest: sql, backend: DbBackend::Sqlite }.collect()
+        SqlTokens::new(sql).map(|(token, _)| token).collect()
+    }
+
+    #[test]
+    fn tokens_tell_where_they_stand() {
+        let sql = "SELECT ?12a, $b /* ? */ = '?'\n-- ?\n-\u{e9}?";
+        let seen: Vec<_> = SqlTokens::new(sql).map(|(token, span)| (token, &sql[span])).collect();
+        let expected = [
+            (Token::Word("SELECT"), "SELECT"),
+            (Token::Parameter("?12"), "?12"),
+            (Token::Word("a"), "a"),
+            (Token::Mark(b','), ","),
+            (Token::Parameter("$b"), "$b"),
+            (Token::Mark(b'='), "="),
+            (Token::Quoted("'?'"), "'?'"),
+            (Token::Mark(b'-'), "-"),
+            (Token::Word("\u{e9}"), "\u{e9}"),
+            (Token::Parameter("?"), "?"),
+        ];
+        assert_eq!(seen, expected);
     }
 
     #[test]

@@ -1,19 +1,51 @@
 //! Text of SQL as tokens, the way the engines read it.
 
+use std::ops::Range;
+
 use sea_orm::DbBackend;
 
-#[derive(Debug, PartialEq)]
-pub(super) enum Token<'a> {
-    /// A bare word, or a number.
+/// A piece of SQL that means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token<'a> {
+    /// A bare word, or a number up to a point or a sign in it.
     Word(&'a str),
     /// A quoted word or string, with its quotes.
     Quoted(&'a str),
     /// A parameter, such as `?1` or `:name`.
-    Parameter,
-    /// Any other character that is not white space.
+    Parameter(&'a str),
+    /// Any other character that is not white space; `?` for one that is not ASCII.
     Mark(u8),
 }
 
+/// The tokens of text of the SQLite dialect, each with the bytes of the text where it stands.
+///
+/// White space and comments are between them and are left out. Any text can be read; where SQLite
+/// would refuse it, the tokens only serve to find out where.
+#[derive(Clone, Debug)]
+pub struct SqlTokens<'a> {
+    tokens: Tokens<'a>,
+    length: usize,
+}
+
+impl<'a> SqlTokens<'a> {
+    /// Reads `sql` from its beginning.
+    pub const fn new(sql: &'a str) -> Self {
+        Self { tokens: Tokens { rest: sql, backend: DbBackend::Sqlite }, length: sql.len() }
+    }
+}
+
+impl<'a> Iterator for SqlTokens<'a> {
+    type Item = (Token<'a>, Range<usize>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.tokens.skip_space();
+        let from = self.length - self.tokens.rest.len();
+        let token = self.tokens.next()?;
+        Some((token, from..self.length - self.tokens.rest.len()))
+    }
+}
+
+#[derive(Clone, Debug)]
 pub(super) struct Tokens<'a> {
     pub(super) rest: &'a str,
     pub(super) backend: DbBackend,
@@ -177,7 +209,12 @@ impl<'a> Iterator for Tokens<'a> {
             }
             '$' | ':' | '@' | '#' if !postgres => {
                 self.skip_parameter();
-                return Some(Token::Parameter);
+                return Some(Token::Parameter(&before[..before.len() - self.rest.len()]));
+            }
+            '?' if !postgres => {
+                let digits = self.rest[1..].find(|c: char| !c.is_ascii_digit());
+                let length = digits.map_or(self.rest.len(), |digits| digits + 1);
+                return Some(Token::Parameter(self.take(length)));
             }
             c if is_word(c) => {
                 let end = self.rest.find(|c| !is_word(c)).unwrap_or(self.rest.len());
