@@ -7,7 +7,7 @@ use crate::{
     Built, Contents, ScratchFile,
     contents::quoted,
     error::{Error, Result, sqlite_kind},
-    tables::{SEQUENCE, Table, tables},
+    tables::{SEQUENCE, Table, TableRows, tables},
     verify::PAGE_BYTES,
 };
 
@@ -118,6 +118,19 @@ impl FileBuilder {
     /// numbers come escaped, because not every protocol can carry them.
     pub fn queries(&self) -> Vec<String> {
         self.tables.iter().map(|table| table.select.clone()).collect()
+    }
+
+    /// The tables whose rows [`FileBuilder::queries`] read, in the same order.
+    pub fn tables(&self) -> Vec<TableRows> {
+        self.tables.iter().map(|table| table.rows.clone()).collect()
+    }
+
+    /// Takes rows that come exactly, and not of [`FileBuilder::queries`]: no text in them is an
+    /// escaped number. They are the values of [`TableRows::columns`].
+    #[must_use]
+    pub fn expecting_exact_rows(mut self) -> Self {
+        self.tables.iter_mut().for_each(Table::expect_exact);
+        self
     }
 
     /// Adds a row of the query at place `query`. Blocks.

@@ -16,5 +16,6 @@ pub use error::{file_kind, sqlite_kind};
 pub use filling::{Built, Filling};
 pub use manifest::{ENCODING, Sent, check_request, manifest};
 pub use scratch::ScratchFile;
-pub use transfer::{receive, send};
+pub use tables::TableRows;
+pub use transfer::{on_thread, receive, receive_stamped, send};
 pub use verify::{standardized, verify_and_stamp};

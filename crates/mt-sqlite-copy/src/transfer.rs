@@ -1,13 +1,13 @@
 use std::path::Path;
 
-use mt_core::{BackupManifest, Result};
+use mt_core::{BackupManifest, Result, Stamp};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     fs::File,
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
 };
 
-use crate::{ScratchFile, Sent, error::Error};
+use crate::{ScratchFile, Sent, error::Error, verify_and_stamp};
 
 /// How much is read or written at a time.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -75,6 +75,35 @@ pub async fn receive(
         return Err(Error::Damaged(damage).into());
     }
     Ok(())
+}
+
+/// Receives a copy as [`receive`] does, verified and with `stamp` in the place of the one it has.
+///
+/// # Errors
+/// As there and as of [`verify_and_stamp`].
+pub async fn receive_stamped(
+    manifest: &BackupManifest,
+    source: &mut (dyn AsyncRead + Send + Unpin),
+    stamp: &Stamp,
+) -> Result<ScratchFile> {
+    let copy = on_thread(ScratchFile::in_temporary_directory).await?;
+    receive(manifest, source, &copy).await?;
+    let (manifest, stamp) = (manifest.clone(), stamp.clone());
+    on_thread(move || {
+        verify_and_stamp(&copy, &manifest, &stamp)?;
+        Ok(copy)
+    })
+    .await
+}
+
+/// Runs blocking work on a thread for it.
+///
+/// # Errors
+/// The work's; `Internal`: it panicked.
+pub async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::from)?
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -263,3 +263,22 @@ fn rows_of_another_shape_are_refused() {
         assert_eq!(error.kind(), ErrorKind::Internal, "query {query}, {width} values");
     }
 }
+
+#[test]
+fn a_table_may_be_called_as_a_function_of_sqlites_is() {
+    let source = Connection::open_in_memory().unwrap();
+    source
+        .execute_batch(
+            "CREATE TABLE pragma_table_list (schema, name, type, wr);
+             CREATE TABLE pragma_table_xinfo (name, type, hidden, pk);
+             CREATE TABLE pragma_index_list (origin);
+             CREATE TABLE note (id INTEGER PRIMARY KEY, text);
+             INSERT INTO pragma_table_list VALUES ('main', 'gone', 'table', 0);
+             INSERT INTO note VALUES (7, 'x');",
+        )
+        .unwrap();
+    let built = rebuild(&source).unwrap();
+    assert_eq!((built.contents.rows["note"], built.contents.rows["pragma_table_list"]), (1, 1));
+    let copy = Connection::open(built.file.path()).unwrap();
+    assert_eq!(rows(&copy, "SELECT * FROM note"), rows(&source, "SELECT * FROM note"));
+}
