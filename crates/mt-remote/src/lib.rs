@@ -15,6 +15,7 @@ mod protocol;
 mod rows;
 mod savepoints;
 mod stamping;
+mod switch;
 mod transaction;
 mod violation;
 
@@ -28,3 +29,4 @@ pub use protocol::{
     Answer, Column, Command, Part, Protocol, ProtocolTransaction, Row, TransactionMode, Value,
 };
 pub use stamping::Stamping;
+pub use switch::{NotSwitched, switch_placement};

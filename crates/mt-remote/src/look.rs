@@ -23,6 +23,27 @@ pub enum Look {
 }
 
 impl Look {
+    /// The columns of [`Look::select`].
+    pub const COLUMNS: [&'static str; 5] =
+        ["applied", "tenant", "deployment", "created_at", "generation"];
+
+    /// What a stamped database is asked: its stamp, and all names in `ledger` as one JSON array.
+    pub fn select(ledger: Option<&str>) -> Statement {
+        let stamp = Stamp::select(DbBackend::Sqlite, None).sql;
+        let applied = match ledger {
+            Some(ledger) => {
+                let mut versions = Query::select();
+                versions.expr(sea_orm::sea_query::Expr::cust(r#"json_group_array("version")"#));
+                let versions = versions.from(Alias::new(ledger)).to_string(SqliteQueryBuilder);
+                format!("({versions})")
+            }
+            None => "NULL".to_owned(),
+        };
+        // The stamp's own query begins with its columns; one more goes before them.
+        let sql = stamp.replacen("SELECT ", &format!(r#"SELECT {applied} AS "applied", "#), 1);
+        Statement::from_string(DbBackend::Sqlite, sql)
+    }
+
     /// Looks: one query at a stamped database, up to three at others.
     ///
     /// # Errors
@@ -36,9 +57,9 @@ impl Look {
     }
 
     async fn at_once(driver: &dyn Driver, ledger: Option<&str>) -> Result<Self> {
-        let rows = match (driver.query(with_applied(ledger)).await, ledger) {
+        let rows = match (driver.query(Self::select(ledger)).await, ledger) {
             // Perhaps only the ledger is missing; the stamp decides.
-            (Err(e), Some(_)) if is_refusal(&e) => driver.query(with_applied(None)).await,
+            (Err(e), Some(_)) if is_refusal(&e) => driver.query(Self::select(None)).await,
             (rows, _) => rows,
         };
         match rows {
@@ -102,23 +123,6 @@ impl Look {
             Self::Unassigned | Self::Empty | Self::Unstamped => Err(Stamp::missing(tenant)),
         }
     }
-}
-
-/// The stamp, and all names in the ledger as one JSON array.
-fn with_applied(ledger: Option<&str>) -> Statement {
-    let stamp = Stamp::select(DbBackend::Sqlite, None).sql;
-    let applied = match ledger {
-        Some(ledger) => {
-            let mut versions = Query::select();
-            versions.expr(sea_orm::sea_query::Expr::cust(r#"json_group_array("version")"#));
-            let versions = versions.from(Alias::new(ledger)).to_string(SqliteQueryBuilder);
-            format!("({versions})")
-        }
-        None => "NULL".to_owned(),
-    };
-    // The stamp's own query begins with its columns; one more goes before them.
-    let sql = stamp.replacen("SELECT ", &format!(r#"SELECT {applied} AS "applied", "#), 1);
-    Statement::from_string(DbBackend::Sqlite, sql)
 }
 
 /// Whether the database answered, and refused the statement: then a table is not there.

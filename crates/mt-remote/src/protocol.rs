@@ -92,7 +92,7 @@ pub trait Protocol: fmt::Debug + Send + Sync + 'static {
     async fn execute(&self, command: Command) -> Result<Answer, Fault>;
 
     /// Runs statements one after the other and stops at the first that fails. Not atomic: what
-    /// came before it stays.
+    /// came before it stays; or, where the engine has it so, nothing of it.
     async fn script(&self, commands: Vec<Command>) -> Result<Vec<Answer>, Fault>;
 
     /// Runs one statement, handing out its rows as they come. Nothing is sent before the stream is

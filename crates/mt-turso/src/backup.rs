@@ -9,7 +9,9 @@ use chrono::Utc;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream::Peekable};
 use mt_core::{BackupManifest, Error, ErrorKind, Result, TenantId};
 use mt_remote::{Answer, Command, Fault, Part, Protocol as _, Row, Value};
-use mt_sqlite_copy::{Built, FileBuilder, Filling, SchemaObject, ScratchFile, manifest, send};
+use mt_sqlite_copy::{
+    Built, FileBuilder, Filling, SchemaObject, ScratchFile, manifest, on_thread, send,
+};
 use tokio::io::AsyncWrite;
 
 use crate::{NAME, TursoFactory, hrana::Hrana, platform::Authorization};
@@ -135,15 +137,6 @@ fn to_object(row: Row) -> Result<SchemaObject> {
 
 fn unreadable() -> Error {
     Error::new(ErrorKind::Corrupt, "the database's schema cannot be read").with_provider(NAME)
-}
-
-/// Runs blocking work on a thread for it.
-pub(crate) async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| {
-        Error::new(ErrorKind::Internal, "a worker thread ended early").with_source(e)
-    })?
 }
 
 #[cfg(test)]

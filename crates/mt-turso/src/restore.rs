@@ -9,14 +9,14 @@ use mt_core::{
     BackupManifest, DatabaseFactory as _, Error, ErrorKind, Placement, RestoreOptions, Result,
     Stamp, TenantId,
 };
-use mt_sqlite_copy::{ScratchFile, check_request, receive, standardized, verify_and_stamp};
+use mt_sqlite_copy::{check_request, on_thread, receive_stamped, standardized};
 use tokio::io::AsyncRead;
 
 use self::{
     arrival::Arrival,
     replacement::{Old, Replacement, withdraw_new},
 };
-use crate::{NAME, TursoFactory, backup::on_thread};
+use crate::{NAME, TursoFactory};
 
 pub(crate) async fn put_back(
     factory: &TursoFactory,
@@ -43,7 +43,8 @@ pub(crate) async fn put_back(
         false => before.clone(),
     };
     let stamp = Stamp::new(factory.context.deployment, tenant, next.generation);
-    let copy = receive_as(&stamp, manifest, source).await?;
+    let copy = receive_stamped(manifest, source, &stamp).await?;
+    let copy = on_thread(move || standardized(copy)).await?;
 
     let arrival = Arrival { factory, tenant, before: &before, replaces };
     let new = arrival.make(&factory.name(tenant, &next), &stamp).await?;
@@ -97,22 +98,6 @@ pub(crate) async fn put_back(
     // A task of its own: whoever asked may give up, but the lock is held until it is done.
     let done = tokio::spawn(replacement.run()).await;
     done.map_err(|e| Error::new(ErrorKind::Internal, "a task ended early").with_source(e))?
-}
-
-/// Receives the copy, verified, with `stamp` in it, and as the service takes it.
-async fn receive_as(
-    stamp: &Stamp,
-    manifest: &BackupManifest,
-    source: &mut (dyn AsyncRead + Send + Unpin),
-) -> Result<ScratchFile> {
-    let copy = on_thread(ScratchFile::in_temporary_directory).await?;
-    receive(manifest, source, &copy).await?;
-    let (manifest, stamp) = (manifest.clone(), stamp.clone());
-    on_thread(move || {
-        verify_and_stamp(&copy, &manifest, &stamp)?;
-        standardized(copy)
-    })
-    .await
 }
 
 fn changed() -> Error {

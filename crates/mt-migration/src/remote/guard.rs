@@ -1,4 +1,4 @@
-use mt_core::{Driver, Error, Stamp};
+use mt_core::{Driver, Error, Stamp, condition_guard};
 use sea_orm::{DbBackend, DbErr, Statement, Value, prelude::Json};
 
 use crate::ledger::Ledger;
@@ -6,15 +6,11 @@ use crate::ledger::Ledger;
 /// The statement at the head of a batch that fails it, and so undoes all of it, unless the ledger
 /// has exactly the names in `expected`, and the stamp is `stamp` where one is known.
 ///
-/// It is one SELECT: where the condition does not hold, it gives `json` a text that is no JSON. The
-/// text has a part that is read from the ledger, because SQLite works out a call with constant
-/// arguments before it looks at the condition. The names travel as one parameter, however many they
-/// are; D1 has room for 100.
+/// The names travel as one parameter, however many they are; D1 has room for 100.
 pub(super) fn statement(ledger: &Ledger, expected: &[String], stamp: Option<&Stamp>) -> Statement {
     let table = quoted(ledger.table());
-    let count = format!("(SELECT count(*) FROM {table})");
     let mut condition = format!(
-        "{count} = ? AND NOT EXISTS \
+        "SELECT (SELECT count(*) FROM {table}) = ? AND NOT EXISTS \
          (SELECT version FROM {table} EXCEPT SELECT value FROM json_each(?))"
     );
     let mut values: Vec<Value> = vec![
@@ -32,11 +28,7 @@ pub(super) fn statement(ledger: &Ledger, expected: &[String], stamp: Option<&Sta
             i64::from(stamp.generation.get()).into(),
         ]);
     }
-    let sql = format!(
-        "SELECT CASE WHEN {condition} THEN 1 \
-         ELSE json('mt: somebody else changed the ledger or the stamp: ' || {count}) END AS guard"
-    );
-    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
+    condition_guard(Statement::from_sql_and_values(DbBackend::Sqlite, condition, values))
 }
 
 fn quoted(name: &str) -> String {

@@ -36,7 +36,8 @@ macro_rules! __driver_checks {
             statements::an_entity_is_served,
             /// `execute_unprepared` runs several statements, a trigger among them, and empty text.
             statements::text_of_several_statements_is_run,
-            /// What is wrong with the first statement of a text keeps those after it from running.
+            /// What is wrong with a statement of a text keeps those after it from running. All of those
+            /// before it have happened, or none.
             statements::text_stops_at_the_first_error,
             /// Results of a batch come in the order of its statements.
             statements::a_batch_answers_in_order,

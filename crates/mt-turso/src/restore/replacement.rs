@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use mt_core::{Driver, Error, ErrorKind, FactoryContext, Placement, Result, TenantId};
-use mt_remote::{ExclusiveLock, Look};
+use mt_remote::{ExclusiveLock, Look, NotSwitched, switch_placement};
 
 use super::changed;
 use crate::{
@@ -74,14 +74,14 @@ impl Replacement {
         };
         match self.switch_fenced().await {
             Ok(()) => {}
-            Err(Switch::Refused(error)) => {
+            Err(NotSwitched::Refused(error)) => {
                 self.take_fence_away().await;
                 withdraw_new(&self.platform, &self.context, &self.tenant, &self.new).await;
                 return Err(error);
             }
             // Both stay: the placement names one of them, and the next restore or removal finds
             // the other.
-            Err(Switch::Unknown(error)) => {
+            Err(NotSwitched::Unknown(error)) => {
                 let message = "whether the tenant's database was replaced is not known; if it was not, it takes no writes until `activate`";
                 return Err(Error::new(error.kind(), message).with_source(error));
             }
@@ -144,35 +144,18 @@ impl Replacement {
 
     /// Switches while nobody can write to what is replaced. Other processes learn of the switch
     /// later, and would be told until then that their writes last.
-    async fn switch_fenced(&self) -> Result<(), Switch> {
+    async fn switch_fenced(&self) -> Result<(), NotSwitched> {
         if let Some(old) = &self.old {
-            old.block_writes(&self.platform, true).await.map_err(Switch::Refused)?;
+            old.block_writes(&self.platform, true).await.map_err(NotSwitched::Refused)?;
         }
-        self.switch().await
+        let placements = &*self.context.placements;
+        switch_placement(placements, &self.tenant, &self.before, &self.after).await
     }
 
     async fn take_fence_away(&self) {
         let Some(old) = &self.old else { return };
         if let Err(error) = old.block_writes(&self.platform, false).await {
             tracing::warn!(tenant = %self.tenant, database = %old.place.name, error = %error.to_chain(), "a database that was not replaced takes no writes until `activate`");
-        }
-    }
-
-    async fn switch(&self) -> Result<(), Switch> {
-        let placements = &self.context.placements;
-        let Err(error) = placements.compare_and_set(&self.tenant, &self.before, &self.after).await
-        else {
-            return Ok(());
-        };
-        let is_refusal = [ErrorKind::Conflict, ErrorKind::TenantNotFound, ErrorKind::Unsupported]
-            .contains(&error.kind());
-        match placements.get(&self.tenant).await {
-            // The store has switched and lost its answer; or the new database was adopted by
-            // somebody who found it where the tenant had none.
-            Ok(Some(now)) if now == self.after => Ok(()),
-            Ok(Some(now)) if now == self.before => Err(Switch::Refused(error)),
-            _ if is_refusal => Err(Switch::Refused(error)),
-            _ => Err(Switch::Unknown(error)),
         }
     }
 }
@@ -184,14 +167,6 @@ enum Replaced {
     Own,
     /// One whose stamp cannot be read. It is kept.
     Corrupt,
-}
-
-/// Why a placement was not switched.
-enum Switch {
-    /// It is as it was.
-    Refused(Error),
-    /// It may have been.
-    Unknown(Error),
 }
 
 /// Removes the new database after a refusal, unless somebody has adopted it meanwhile.

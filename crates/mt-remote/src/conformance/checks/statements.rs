@@ -122,6 +122,13 @@ pub(crate) async fn text_stops_at_the_first_error(subject: &DriverSubject) -> Ou
     expect_kind(stopped, ErrorKind::Statement, "text with an error")?;
     let rows = probe::rows(driver).await?;
     ensure!(rows.is_empty(), "a statement after the error was run: {rows:?}");
+    let text = "INSERT INTO probe VALUES (1, 'a'); INSERT INTO probe VALUES (2, 'b');
+                INSERT INTO missing VALUES (1); INSERT INTO probe VALUES (3, 'c')";
+    let stopped = driver.execute_unprepared(text).await;
+    expect_kind(stopped, ErrorKind::Statement, "text with an error")?;
+    let rows = probe::rows(driver).await?;
+    let before = [probe::row(1, "a"), probe::row(2, "b")];
+    ensure!(rows.is_empty() || rows == before, "text with an error left {rows:?}");
     Ok(())
 }
 
