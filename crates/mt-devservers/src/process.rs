@@ -81,6 +81,19 @@ impl Process {
     /// # Errors
     /// No shell, or no temporary folder.
     pub(crate) fn start(program: &Path, args: &[String], ending: Ending) -> anyhow::Result<Self> {
+        Self::start_with(program, args, ending, |_| Ok(()))
+    }
+
+    /// The same; before the server starts, `prepare` puts into the folder what it needs.
+    ///
+    /// # Errors
+    /// The same, and those of `prepare`.
+    pub(crate) fn start_with(
+        program: &Path,
+        args: &[String],
+        ending: Ending,
+        prepare: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let signal = match ending {
             Ending::Kill => "KILL",
             Ending::Terminate => "TERM",
@@ -114,6 +127,7 @@ impl Process {
             log_start: 0,
         };
         process.folder = process.reply()?.into();
+        prepare(&process.folder)?;
         process.restart()?;
         Ok(process)
     }

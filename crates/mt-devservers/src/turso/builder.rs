@@ -1,22 +1,17 @@
 //! What can be chosen of a platform, and how it starts.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-    thread::JoinHandle,
-};
-
-use anyhow::{Context as _, anyhow};
-use tokio::{net::TcpListener, sync::oneshot};
+use std::{net::SocketAddr, sync::Arc};
 
 use crate::{
     Sqld,
+    background::{Background, listen},
     turso::{
         Turso, api,
         front::{Front, Kind},
         gateway,
         platform::Platform,
     },
+    wire,
 };
 
 /// What can be chosen of a [`Turso`].
@@ -67,40 +62,8 @@ impl TursoBuilder {
     /// # Errors
     /// sqld cannot be fetched or started.
     pub async fn start(self) -> anyhow::Result<Turso> {
-        let (report, started) = oneshot::channel();
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("mt-devservers".to_owned())
-            .spawn(move || self.run(report, stopped))
-            .context("no thread for the platform")?;
-        let background = Background { stop: Some(stop), thread: Some(thread) };
-        let (platform, api) =
-            started.await.map_err(|gone| anyhow!("the platform ended at once: {gone}"))??;
+        let ((platform, api), background) = Background::start(|| self.serve()).await?;
         Ok(Turso { platform, api, _background: background })
-    }
-
-    /// Serves until it is told to stop, or its holder is gone.
-    fn run(
-        self,
-        report: oneshot::Sender<anyhow::Result<(Arc<Platform>, SocketAddr)>>,
-        stopped: oneshot::Receiver<()>,
-    ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("mt-devservers")
-            .enable_all()
-            .build();
-        let runtime = match runtime.context("no runtime for the platform") {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                let _nobody_waits = report.send(Err(error));
-                return;
-            }
-        };
-        runtime.block_on(async move {
-            let _nobody_waits = report.send(self.serve().await);
-            let _ended = stopped.await;
-        });
     }
 
     async fn serve(self) -> anyhow::Result<(Arc<Platform>, SocketAddr)> {
@@ -113,32 +76,11 @@ impl TursoBuilder {
         let platform = Arc::new(platform);
         let front = |kind, router| Front { kind, router, platform: Arc::clone(&platform) };
         let router = api::router(Arc::clone(&platform));
-        tokio::spawn(front(Kind::Api, router).serve(api));
+        tokio::spawn(wire::serve(front(Kind::Api, router), api));
         if !self.is_direct {
             let router = gateway::router(Arc::clone(&platform))?;
-            tokio::spawn(front(Kind::Data, router).serve(data));
+            tokio::spawn(wire::serve(front(Kind::Data, router), data));
         }
         Ok((platform, address))
-    }
-}
-
-async fn listen() -> anyhow::Result<TcpListener> {
-    let address = (Ipv4Addr::LOCALHOST, 0);
-    TcpListener::bind(address).await.context("no free port of 127.0.0.1")
-}
-
-/// The thread that serves. It stops, and its connections with it, when this is dropped.
-pub(crate) struct Background {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // It panicked, or it is done; the panic's message was printed.
-            let _ended = thread.join();
-        }
     }
 }

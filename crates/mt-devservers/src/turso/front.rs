@@ -1,30 +1,26 @@
 //! The HTTP servers: what arrives is counted, and meets its fault or is served.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::Body,
     extract::Request,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, header},
     response::Response,
 };
-use futures_util::{StreamExt as _, stream};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 
-use crate::turso::{
+use crate::{
     call::{Call, Requests},
-    fault::{Canned, Fault, Faults},
-    platform::{Platform, Wear},
+    turso::{
+        fault::{Fault, Faults},
+        platform::{Platform, Wear},
+    },
+    wire::{Answer, Closed, buffered, given, torn, whole, with_json},
 };
-
-/// How long the first half of a torn answer has to get out.
-const TEAR: Duration = Duration::from_millis(20);
 
 /// One plane: the API or the data.
 #[derive(Clone, Debug)]
@@ -40,52 +36,20 @@ pub(crate) enum Kind {
     Data,
 }
 
-/// The connection is to be closed without an answer.
-#[derive(Debug)]
-struct Closed;
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("closed without an answer")
-    }
-}
-
-impl std::error::Error for Closed {}
-
-impl From<anyhow::Error> for Closed {
-    /// A client that goes away in the middle gets no answer either.
-    fn from(_: anyhow::Error) -> Self {
-        Self
+impl Answer for Front {
+    async fn answer(self, request: Request) -> Result<Response, Closed> {
+        self.respond(request).await
     }
 }
 
 impl Front {
-    /// Serves every connection, until it is dropped.
-    pub(crate) async fn serve(self, listener: TcpListener) {
-        loop {
-            // What fails here is one connection; the next may be fine.
-            if let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(self.clone().connection(stream));
-            }
-        }
-    }
-
-    async fn connection(self, stream: TcpStream) {
-        let _delayed = stream.set_nodelay(true);
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
-            self.clone().answer(request.map(Body::new))
-        });
-        // Clients go when they like.
-        let _ended = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-    }
-
-    async fn answer(self, request: Request) -> Result<Response, Closed> {
+    async fn respond(self, request: Request) -> Result<Response, Closed> {
         let request = match self.kind {
             Kind::Api => buffered(request).await?.into_request(),
             Kind::Data => request,
         };
         let (call, request) = self.call(request).await?;
-        self.requests().add(&call);
+        let _present = self.requests().add(&call);
         match self.faults().strike(&call) {
             Some(fault) => self.suffer(fault, &call, request).await,
             None => self.serve_one(request).await,
@@ -209,63 +173,4 @@ impl Front {
             None => Ok(answer.map(|_| Body::from(body))),
         }
     }
-}
-
-/// A request whose body was read, so that it can be looked at and sent twice.
-#[derive(Clone)]
-struct Buffered {
-    parts: axum::http::request::Parts,
-    body: bytes::Bytes,
-}
-
-impl Buffered {
-    fn into_request(self) -> Request {
-        Request::from_parts(self.parts, Body::from(self.body))
-    }
-}
-
-async fn buffered(request: Request) -> anyhow::Result<Buffered> {
-    let (parts, body) = request.into_parts();
-    let body = to_bytes(body, usize::MAX).await.context("the body of the request")?;
-    Ok(Buffered { parts, body })
-}
-
-/// Reads all of an answer.
-async fn whole(answer: Response) -> anyhow::Result<(Response, bytes::Bytes)> {
-    let (parts, body) = answer.into_parts();
-    let body = to_bytes(body, usize::MAX).await.context("the body of the answer")?;
-    Ok((Response::from_parts(parts, Body::empty()), body))
-}
-
-fn with_json(mut answer: Response, body: &Value) -> Response {
-    let body = body.to_string();
-    answer.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
-    *answer.body_mut() = Body::from(body);
-    answer
-}
-
-fn given(canned: Canned) -> anyhow::Result<Response> {
-    let mut answer = Response::new(Body::from(canned.body));
-    *answer.status_mut() = StatusCode::from_u16(canned.status).context("the status of a fault")?;
-    for (name, value) in canned.headers {
-        let name = HeaderName::try_from(name).context("a header of a fault")?;
-        let value = HeaderValue::try_from(value).context("a header of a fault")?;
-        answer.headers_mut().append(name, value);
-    }
-    Ok(answer)
-}
-
-/// The first half of an answer, and then the end of the connection.
-async fn torn(answer: Response) -> Result<Response, Closed> {
-    let (mut answer, body) = whole(answer).await?;
-    answer.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
-    let half = body.slice(..body.len() / 2);
-    let cut = async {
-        // The half is sent only when there is a pause in the body.
-        tokio::time::sleep(TEAR).await;
-        Err(Closed)
-    };
-    let parts = stream::iter([Ok(half)]).chain(stream::once(cut));
-    *answer.body_mut() = Body::from_stream(parts);
-    Ok(answer)
 }

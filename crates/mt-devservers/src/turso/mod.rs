@@ -2,7 +2,6 @@
 
 mod api;
 mod builder;
-mod call;
 mod fault;
 mod front;
 mod gateway;
@@ -18,13 +17,18 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use builder::TursoBuilder;
-pub use call::{Call, Requests};
-pub use fault::{Canned, Fault, Faults, Hits, Rule};
+pub use fault::{Fault, Faults, Rule};
 pub use organization::GroupState;
 pub use platform::WarmUp;
 
+pub use crate::{
+    call::{Call, Requests},
+    fault::{Canned, Hits},
+};
+
 use crate::{
     Sqld,
+    background::Background,
     turso::{organization::RestorePoint, platform::Platform},
 };
 
@@ -36,7 +40,7 @@ use crate::{
 pub struct Turso {
     platform: Arc<Platform>,
     api: SocketAddr,
-    _background: builder::Background,
+    _background: Background,
 }
 
 impl Turso {

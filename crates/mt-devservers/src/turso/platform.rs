@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::{
     Sqld,
+    call::Requests,
     turso::{
-        call::Requests,
         fault::Faults,
         organization::{Group, GroupState, Organization},
         token::{self, Claims, Key},

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mt_devservers::{Sqld, Turso};
+use mt_devservers::{D1, Sqld, Turso};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -51,17 +51,25 @@ async fn nothing_is_left_of_what_is_dropped() {
     assert!(left.is_there());
     drop(turso);
     assert!(!left.is_there(), "{left:?}");
+    let d1 = D1::start().await.unwrap();
+    let left = Left::of(d1.workerd().pid().unwrap(), d1.workerd().folder());
+    assert!(left.is_there());
+    drop(d1);
+    assert!(!left.is_there(), "{left:?}");
 }
 
 #[test]
 fn nothing_is_left_of_a_holder_that_is_killed() {
-    let (mut holder, told) = hold();
-    let left = Left::of(told["SQLD_PID"].parse().unwrap(), told["SQLD_FOLDER"].clone());
-    assert!(left.is_there(), "{left:?}");
-    // SIGKILL: nobody runs any destructor.
-    holder.kill().unwrap();
-    holder.wait().unwrap();
-    left.wait_for_the_end();
+    for (name, server) in [("turso", "SQLD"), ("d1", "WORKERD")] {
+        let (mut holder, told) = hold(name);
+        let of = |key: &str| told[&format!("{server}_{key}")].clone();
+        let left = Left::of(of("PID").parse().unwrap(), of("FOLDER"));
+        assert!(left.is_there(), "{left:?}");
+        // SIGKILL: nobody runs any destructor.
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        left.wait_for_the_end();
+    }
 }
 
 /// What may be left of a server.
@@ -90,8 +98,9 @@ impl Left {
 }
 
 /// Another process that holds a server, and what it tells of it.
-fn hold() -> (Child, BTreeMap<String, String>) {
+fn hold(name: &str) -> (Child, BTreeMap<String, String>) {
     let mut holder = Command::new(env!("CARGO_BIN_EXE_mt-devservers"))
+        .arg(name)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -103,6 +112,7 @@ fn hold() -> (Child, BTreeMap<String, String>) {
         (name.to_owned(), value.to_owned())
     });
     let told: BTreeMap<_, _> = told.collect();
-    assert!(told.contains_key("MT_TURSO__API_TOKEN"), "{told:?}");
+    let token = format!("MT_{}__API_TOKEN", name.to_uppercase());
+    assert!(told.contains_key(&token), "{told:?}");
     (holder, told)
 }
