@@ -5,8 +5,8 @@ mod entities;
 mod page;
 
 pub use adapters::{
-    CreateError, Credentials, Logs, NewLog, NewUser, Roles, Sessions, Settings, TenantAdapters,
-    Users,
+    CreateError, Credentials, Logs, NewLog, NewRole, NewSetting, NewUser, Roles, Sessions,
+    Settings, TenantAdapters, Users,
 };
 pub use entities::{credential, log, role, session, setting, user, user_role};
 pub use page::{InvalidLimit, Page};

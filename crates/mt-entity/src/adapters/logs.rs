@@ -28,6 +28,19 @@ pub struct NewLog {
     pub message: String,
 }
 
+/// The row that [`Logs::create`] inserts, for a batch.
+impl From<NewLog> for ActiveModel {
+    fn from(log: NewLog) -> Self {
+        Self {
+            id: NotSet,
+            user_id: Set(log.user_id),
+            kind: Set(log.kind),
+            message: Set(log.message),
+            created_at: Set(now()),
+        }
+    }
+}
+
 impl<'a, C: ConnectionTrait> Logs<'a, C> {
     /// The entries in `db`.
     pub const fn new(db: &'a C) -> Self {
@@ -64,14 +77,7 @@ impl<'a, C: ConnectionTrait> Logs<'a, C> {
     /// # Errors
     /// The database's; a foreign key violation if there is no such user.
     pub async fn create(&self, log: NewLog) -> Result<Model, DbErr> {
-        let row = ActiveModel {
-            id: NotSet,
-            user_id: Set(log.user_id),
-            kind: Set(log.kind),
-            message: Set(log.message),
-            created_at: Set(now()),
-        };
-        row.insert(self.db).await
+        ActiveModel::from(log).insert(self.db).await
     }
 
     /// Removes an entry. Answers whether there was one.

@@ -11,9 +11,9 @@ use sea_orm::{ConnectionTrait, DbErr, SqlErr};
 
 pub use credentials::Credentials;
 pub use logs::{Logs, NewLog};
-pub use roles::Roles;
+pub use roles::{NewRole, Roles};
 pub use sessions::Sessions;
-pub use settings::Settings;
+pub use settings::{NewSetting, Settings};
 pub use users::{NewUser, Users};
 
 /// Typed adapters over a tenant's reference schema: `data.users().list(page)`.

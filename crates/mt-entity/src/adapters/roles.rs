@@ -17,6 +17,20 @@ pub struct Roles<'a, C> {
     db: &'a C,
 }
 
+/// A role to add.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRole {
+    /// The name that programs ask for.
+    pub name: String,
+}
+
+/// The row that [`Roles::create`] inserts, for a batch.
+impl From<NewRole> for ActiveModel {
+    fn from(role: NewRole) -> Self {
+        Self { id: Set(Uuid::now_v7()), name: Set(role.name), created_at: Set(now()) }
+    }
+}
+
 impl<'a, C: ConnectionTrait> Roles<'a, C> {
     /// The roles in `db`.
     pub const fn new(db: &'a C) -> Self {
@@ -57,11 +71,7 @@ impl<'a, C: ConnectionTrait> Roles<'a, C> {
     /// # Errors
     /// [`CreateError::Taken`]: there is one with this name.
     pub async fn create(&self, name: &str) -> Result<Model, CreateError> {
-        let row = ActiveModel {
-            id: Set(Uuid::now_v7()),
-            name: Set(name.to_owned()),
-            created_at: Set(now()),
-        };
+        let row = ActiveModel::from(NewRole { name: name.to_owned() });
         row.insert(self.db).await.map_err(|e| CreateError::new(e, "name"))
     }
 

@@ -12,6 +12,22 @@ pub struct Settings<'a, C> {
     db: &'a C,
 }
 
+/// A setting to add.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSetting {
+    /// What is set.
+    pub key: String,
+    /// What it is set to.
+    pub value: String,
+}
+
+/// The row that [`Settings::set`] inserts, for a batch.
+impl From<NewSetting> for ActiveModel {
+    fn from(setting: NewSetting) -> Self {
+        Self { key: Set(setting.key), value: Set(setting.value), updated_at: Set(now()) }
+    }
+}
+
 impl<'a, C: ConnectionTrait> Settings<'a, C> {
     /// The settings in `db`.
     pub const fn new(db: &'a C) -> Self {
@@ -40,11 +56,7 @@ impl<'a, C: ConnectionTrait> Settings<'a, C> {
     /// # Errors
     /// The database's.
     pub async fn set(&self, key: &str, value: &str) -> Result<(), DbErr> {
-        let row = ActiveModel {
-            key: Set(key.to_owned()),
-            value: Set(value.to_owned()),
-            updated_at: Set(now()),
-        };
+        let row = ActiveModel::from(NewSetting { key: key.to_owned(), value: value.to_owned() });
         let overwrite = OnConflict::column(Column::Key)
             .update_columns([Column::Value, Column::UpdatedAt])
             .to_owned();

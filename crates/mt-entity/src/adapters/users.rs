@@ -25,6 +25,21 @@ pub struct NewUser {
     pub name: String,
 }
 
+/// The row that [`Users::create`] inserts, for a batch.
+impl From<NewUser> for ActiveModel {
+    fn from(user: NewUser) -> Self {
+        let now = now();
+        Self {
+            id: Set(Uuid::now_v7()),
+            email_normalized: Set(Some(normalized(&user.email))),
+            email: Set(user.email),
+            name: Set(user.name),
+            created_at: Set(now),
+            updated_at: Set(now),
+        }
+    }
+}
+
 impl<'a, C: ConnectionTrait> Users<'a, C> {
     /// The users in `db`.
     pub const fn new(db: &'a C) -> Self {
@@ -72,16 +87,7 @@ impl<'a, C: ConnectionTrait> Users<'a, C> {
     /// # Errors
     /// [`CreateError::Taken`]: somebody has the address.
     pub async fn create(&self, user: NewUser) -> Result<Model, CreateError> {
-        let now = now();
-        let row = ActiveModel {
-            id: Set(Uuid::now_v7()),
-            email_normalized: Set(Some(normalized(&user.email))),
-            email: Set(user.email),
-            name: Set(user.name),
-            created_at: Set(now),
-            updated_at: Set(now),
-        };
-        row.insert(self.db).await.map_err(|e| CreateError::new(e, "email"))
+        ActiveModel::from(user).insert(self.db).await.map_err(|e| CreateError::new(e, "email"))
     }
 
     /// Changes how a user is called. Answers whether there is one.
