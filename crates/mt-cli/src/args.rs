@@ -17,6 +17,9 @@ Settings come from flags, then the environment, then the settings file, then the
   catalog                     MT_CATALOG      <data_dir>/control.db
   [sqlite]                                    the provider's own settings
     directory                 MT_SQLITE__DIRECTORY  <data_dir>/tenants
+  [d1]
+    account_id                MT_D1__ACCOUNT_ID  required, and so is:
+    api_token                 MT_D1__API_TOKEN
   [turso]
     organization              MT_TURSO__ORGANIZATION  required, and so are:
     group                     MT_TURSO__GROUP

@@ -212,6 +212,19 @@ impl Settings {
         })
     }
 
+    /// The settings that the provider refuses by their kind or name, each by itself. What it tells
+    /// is what it expected, and often not where.
+    fn mistyped_keys(&self) -> Vec<&str> {
+        let alone = |key: &str, value: &serde_json::Value| {
+            serde_json::Map::from_iter([(key.to_owned(), value.clone())])
+        };
+        // Where one has to be there, its lack would be told of each.
+        let is_told = !self.is_mistyped(&serde_json::Map::new());
+        let wrong = self.table.iter().filter(|_| is_told);
+        let wrong = wrong.filter(|(key, value)| self.is_mistyped(&alone(key, value)));
+        wrong.map(|(key, _)| key.as_str()).collect()
+    }
+
     /// Makes the provider's factory once and drops it, before anything is touched.
     fn check(&self) -> Result<()> {
         // Making a factory does no I/O, so any installation will do.
@@ -236,21 +249,28 @@ impl Settings {
         if error.kind() != ErrorKind::Config {
             return error;
         }
+        let wrong = self.mistyped_keys();
         let prefix = format!("{name}.");
+        let is_named = |key: &str| wrong.is_empty() || wrong.contains(&key);
         let mut origins: Vec<&str> = self
             .origins
             .iter()
-            .filter(|(key, origin)| key.starts_with(&prefix) && *origin != DEFAULT)
+            .filter(|(key, _)| key.strip_prefix(&prefix).is_some_and(is_named))
             .map(|(_, origin)| origin.as_str())
+            .filter(|origin| *origin != DEFAULT)
             .collect();
         origins.sort_unstable();
         origins.dedup();
-        let message = match origins.as_slice() {
-            [] => format!(
+        let message = match (origins.join(", "), wrong.as_slice()) {
+            (origins, _) if origins.is_empty() => format!(
                 "the settings of `{name}` are missing; expected them in the table [{name}] of {FILE}, or in variables MT_{}__SETTING",
                 name.to_ascii_uppercase()
             ),
-            origins => format!("the settings [{name}] (from {}) are refused", origins.join(", ")),
+            (origins, []) => format!("the settings [{name}] (from {origins}) are refused"),
+            (origins, wrong) => format!(
+                "of the settings [{name}], `{}` (from {origins}) cannot be used",
+                wrong.join("`, `")
+            ),
         };
         config(message).with_provider(name).with_source(error)
     }

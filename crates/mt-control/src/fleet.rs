@@ -73,6 +73,10 @@ impl MigrateAll {
         self
     }
 
+    pub(crate) const fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     /// Is called after each tenant, with how many there are in all.
     pub fn with_progress(
         mut self,
@@ -193,10 +197,8 @@ impl MultiTenancy {
     pub async fn migrate_all(&self, options: MigrateAll) -> Result<FleetReport> {
         let began = Instant::now();
         let inner = &*self.inner;
-        let schema = inner
-            .schema
-            .as_ref()
-            .ok_or_else(|| Error::new(ErrorKind::Config, "no schema; expected `with_schema`"))?;
+        let schema =
+            inner.schema.as_ref().ok_or_else(|| Error::new(ErrorKind::Config, NO_SCHEMA))?;
         if options.jobs == 0 {
             return Err(Error::new(ErrorKind::Config, "jobs is 0, expected 1 or more"));
         }
@@ -213,7 +215,12 @@ impl MultiTenancy {
     }
 }
 
-fn choose(records: Vec<TenantRecord>, options: &MigrateAll) -> Result<Vec<TenantRecord>> {
+pub(crate) const NO_SCHEMA: &str = "no schema; expected `with_schema`";
+
+pub(crate) fn choose(
+    records: Vec<TenantRecord>,
+    options: &MigrateAll,
+) -> Result<Vec<TenantRecord>> {
     let known: HashSet<&TenantId> = records.iter().map(|record| &record.tenant).collect();
     let named = options.tenants.iter().flatten().chain(&options.skip);
     if let Some(unknown) = named.clone().find(|tenant| !known.contains(tenant)) {
@@ -270,16 +277,23 @@ async fn migrate_batch(
 }
 
 impl Inner {
+    /// Whether the tenant's database is looked into, before it is migrated where it needs that.
+    pub(crate) fn needs_look(
+        &self,
+        schema: &Runner,
+        options: &MigrateAll,
+        record: &TenantRecord,
+    ) -> bool {
+        is_served(record)
+            && self.elsewhere(record).is_none()
+            && (options.verify || !is_current(schema, record))
+    }
+
     /// Looks at some tenants, then migrates those that need it, one after the other.
     async fn migrate_some(&self, run: &Run, records: Vec<TenantRecord>) -> Vec<TenantMigration> {
-        let needs_look = |record: &TenantRecord| {
-            [TenantState::Active, TenantState::Suspended].contains(&record.state)
-                && self.elsewhere(record).is_none()
-                && (run.options.verify || !run.is_current(record))
-        };
         let to_look_at: Vec<TenantId> = records
             .iter()
-            .filter(|record| needs_look(record))
+            .filter(|record| self.needs_look(&run.schema, &run.options, record))
             .map(|record| record.tenant.clone())
             .collect();
         let began = Instant::now();
@@ -332,7 +346,7 @@ impl Inner {
             status => status.transpose()?,
         };
         let Some(status) = status else {
-            return Ok(if run.is_current(record) {
+            return Ok(if is_current(&run.schema, record) {
                 Outcome::UpToDate
             } else {
                 Outcome::Skipped { reason: format!("the tenant is {}", record.state) }
@@ -345,7 +359,7 @@ impl Inner {
             });
         }
         let report = run.schema.up_from(&self.cached, tenant, &status).await?;
-        if !run.is_current(record) || record.schema_version != report.schema_version {
+        if !is_current(&run.schema, record) || record.schema_version != report.schema_version {
             let version = report.schema_version.as_deref();
             let generation = record.placement.generation;
             let fingerprint = Some(run.schema.fingerprint());
@@ -374,10 +388,11 @@ impl Inner {
     }
 }
 
-impl Run {
-    /// Whether the catalog says that the tenant has this schema.
-    fn is_current(&self, record: &TenantRecord) -> bool {
-        let served = [TenantState::Active, TenantState::Suspended].contains(&record.state);
-        served && record.schema_fingerprint.as_deref() == Some(self.schema.fingerprint())
-    }
+const fn is_served(record: &TenantRecord) -> bool {
+    matches!(record.state, TenantState::Active | TenantState::Suspended)
+}
+
+/// Whether the catalog says that the tenant has this schema.
+pub(crate) fn is_current(schema: &Runner, record: &TenantRecord) -> bool {
+    is_served(record) && record.schema_fingerprint.as_deref() == Some(schema.fingerprint())
 }

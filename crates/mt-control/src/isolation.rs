@@ -37,6 +37,15 @@ impl DatabaseIsolation {
         Self { factory: factory.into(), seed: None, on_provision: None, on_deprovision: None }
     }
 
+    /// Puts a layer around the factory: one that observes, rations or retries what it is asked.
+    pub fn layer<F: Into<Arc<dyn DatabaseFactory>>>(
+        mut self,
+        layer: impl FnOnce(Arc<dyn DatabaseFactory>) -> F,
+    ) -> Self {
+        self.factory = layer(self.factory).into();
+        self
+    }
+
     /// Fills a new tenant's database, after its migrations and before `on_provision`.
     pub fn seed<F, E>(mut self, seed: impl Fn(DataAdapters) -> F + Send + Sync + 'static) -> Self
     where
@@ -87,6 +96,11 @@ impl DatabaseIsolation {
 
     pub(crate) async fn run_on_deprovision(&self, tenant: &TenantId) -> Result<()> {
         self.run(self.on_deprovision.as_ref(), "on_deprovision", tenant).await
+    }
+
+    /// Whether anything of the application's is done to a new database.
+    pub(crate) const fn fills(&self) -> bool {
+        self.seed.is_some() || self.on_provision.is_some()
     }
 
     pub(crate) const fn has_on_deprovision(&self) -> bool {

@@ -5,6 +5,7 @@ mod builder;
 mod catalog;
 mod closures;
 mod fleet;
+mod forecast;
 mod isolation;
 mod lifecycle;
 mod multi_tenancy;

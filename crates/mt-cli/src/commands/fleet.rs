@@ -7,10 +7,11 @@ use serde_json::json;
 use crate::{
     Exit, MigrateAllArgs, Out,
     answer::{Answer, Failure},
-    application::Open,
+    application::{Open, Site},
 };
 
 pub(super) async fn migrate_all(
+    site: &Site,
     open: &Open,
     args: MigrateAllArgs,
     json: bool,
@@ -24,6 +25,9 @@ pub(super) async fn migrate_all(
         .with_verify(args.verify);
     if let Some(tenants) = args.tenants {
         options = options.with_tenants(tenants);
+    }
+    if let Some(forecast) = open.tenants.forecast_migrate_all(&options).await? {
+        super::tell(site, forecast, out);
     }
     let bar = progress_bar(out.is_terminal() && !json);
     if !json {

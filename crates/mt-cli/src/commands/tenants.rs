@@ -7,7 +7,7 @@ use mt_core::{ErrorKind, TenantId, TenantState};
 use serde_json::json;
 
 use crate::{
-    Exit,
+    Exit, Out,
     answer::{Answer, Failure, table},
     application::{Open, Site, close},
 };
@@ -16,10 +16,17 @@ use crate::{
 const LOOKS: usize = 8;
 
 pub(super) async fn provision(
+    site: &Site,
     open: &Open,
     tenant: &TenantId,
     if_not_exists: bool,
+    out: &Out,
 ) -> Result<Answer, Failure> {
+    if let Some(forecast) = open.tenants.forecast_provision(1)
+        && !open.catalog.find(tenant).await?.is_some_and(|record| is_kept(record.state))
+    {
+        super::tell(site, forecast, out);
+    }
     let (record, created) = match open.tenants.provision(tenant).await {
         Ok(record) => (record, true),
         Err(error) if if_not_exists && error.kind() == ErrorKind::TenantExists => {
@@ -87,13 +94,24 @@ pub(super) async fn list(site: &Site) -> Result<Answer, Failure> {
     Ok(Answer::done(text, json!({"tenants": records})))
 }
 
-pub(super) async fn status(open: &Open, named: Vec<TenantId>) -> Result<Answer, Failure> {
-    let tenants = if named.is_empty() {
+pub(super) async fn status(
+    site: &Site,
+    open: &Open,
+    named: Vec<TenantId>,
+    out: &Out,
+) -> Result<Answer, Failure> {
+    let tenants: Vec<TenantId> = if named.is_empty() {
         let records = open.catalog.list().await?;
         records.into_iter().map(|record| record.tenant).collect()
     } else {
         named
     };
+    // A few are looked at before one has read that it takes no time.
+    if let Some(forecast) = open.tenants.forecast_status(tenants.len() as u64)
+        && !forecast.duration.is_zero()
+    {
+        super::tell(site, forecast, out);
+    }
     let looks = tenants.iter().map(|tenant| open.tenants.status(tenant));
     let all: Vec<TenantStatus> = stream::iter(looks).buffered(LOOKS).try_collect().await?;
     let broken = all.iter().any(|one| one.fault.is_some() && is_kept(one.record.state));

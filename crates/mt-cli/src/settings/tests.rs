@@ -115,6 +115,27 @@ fn a_variable_that_is_wrong_either_way_is_refused() {
 }
 
 #[test]
+fn a_setting_of_the_wrong_kind_is_named_and_no_other() {
+    let text = "[turso]\ngroup = 5\ntoken_lifetime_s = 600";
+    let environment = [
+        ("MT_PROVIDER", "turso"),
+        ("MT_TURSO__ORGANIZATION", "acme"),
+        ("MT_TURSO__GROUP_TOKENS", "maybe"),
+    ];
+    let error = load(text, &environment, Options::default()).unwrap_err();
+    assert_eq!((error.kind(), error.provider()), (ErrorKind::Config, Some("turso")));
+    let said = error.to_string();
+    for word in ["`group`", "my.toml", "`group_tokens`", "MT_TURSO__GROUP_TOKENS"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    for word in ["token_lifetime_s", "MT_TURSO__ORGANIZATION"] {
+        assert!(!said.contains(word), "{word}: {said}");
+    }
+    let error = load("[sqlite]\nmax_connections = 'many'", &[], Options::default()).unwrap_err();
+    assert!(error.to_string().contains("`max_connections`"), "{}", error.to_chain());
+}
+
+#[test]
 fn all_that_a_provider_misses_is_named() {
     let error = load_with(&Options::default(), &[("MT_PROVIDER", "turso")]).unwrap_err();
     assert_eq!((error.kind(), error.provider()), (ErrorKind::Config, Some("turso")));

@@ -1,7 +1,9 @@
-//! The command line from arguments to exit code and output, on SQLite and on Turso.
+//! The command line from arguments to exit code and output, on SQLite, D1 and Turso.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod commands;
+mod d1;
+mod forecast;
 mod hostile;
 mod migrate_all;
 mod support;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::Place;
 
 /// The reference schema, and one migration more.
-struct Next;
+pub(crate) struct Next;
 
 impl MigratorTrait for Next {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {

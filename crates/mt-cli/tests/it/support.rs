@@ -6,6 +6,7 @@ use std::{
 };
 
 use mt_cli::{Application, Exit, Out};
+use mt_d1 as _;
 use mt_migration::Migrator;
 use mt_sqlite as _;
 use mt_turso as _;
