@@ -10,13 +10,15 @@ use crate::{
 };
 
 /// The tests on real clouds, and what tells them whom to ask.
-const CLOUDS: [(&str, &str); 1] = [("turso-cloud", "MT_TEST_TURSO_API_TOKEN")];
+const CLOUDS: [(&str, &str); 2] =
+    [("d1-cloud", "MT_TEST_D1_API_TOKEN"), ("turso-cloud", "MT_TEST_TURSO_API_TOKEN")];
 
 /// Format, lints, tests, docs, dependencies, and the demonstration on each engine. Stops at the
 /// first failure.
 pub(crate) fn test() -> anyhow::Result<()> {
     let began = Instant::now();
     step("the real sqld is here, or is fetched", || mt_devservers::sqld::find().map(drop))?;
+    step("the real workerd is here, or is fetched", || mt_devservers::workerd::find().map(drop))?;
     cargo_step(&["fmt", "--all", "--check"])?;
     cargo_step(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     if has_cargo("nextest") {
@@ -31,7 +33,9 @@ pub(crate) fn test() -> anyhow::Result<()> {
     step("no OpenSSL, native-tls or aws-lc", guards::tls)?;
     let demo = ["run", "-q", "-p", "xtask", "--", "demo"];
     cargo_step(&demo)?;
-    cargo_step(&[&demo[..], &["--provider", "turso"]].concat())?;
+    for provider in ["d1", "turso"] {
+        cargo_step(&[&demo[..], &["--provider", provider]].concat())?;
+    }
     for (cloud, variable) in CLOUDS {
         if std::env::var_os(variable).is_none() {
             println!("SKIPPED {cloud}: the tests on the real cloud, without {variable}");

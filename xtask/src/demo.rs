@@ -3,7 +3,7 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use mt_devservers::Turso;
+use mt_devservers::{D1, Turso};
 use multi_tenancy::{
     cli::{Application, Exit, Out},
     migration::Migrator,
@@ -49,7 +49,9 @@ pub(crate) async fn run(provider: Option<&str>, out: &Out) -> anyhow::Result<()>
 enum Engine {
     /// In files in its folder.
     Sqlite,
-    /// On a server of its own, which ends with this value.
+    /// On servers of its own, which end with this value.
+    D1(Box<D1>),
+    /// The same.
     Turso(Box<Turso>),
 }
 
@@ -57,17 +59,26 @@ impl Engine {
     async fn start(provider: &str) -> anyhow::Result<Self> {
         match provider {
             "sqlite" => Ok(Self::Sqlite),
+            "d1" => {
+                starting();
+                Ok(Self::D1(Box::new(D1::start().await?)))
+            }
             "turso" => {
-                println!("Starting a server of our own; the first time, it is fetched.");
+                starting();
                 Ok(Self::Turso(Box::new(Turso::start().await?)))
             }
-            other => bail!("the demonstration runs on `sqlite` or `turso`, not on `{other}`"),
+            other => {
+                bail!("the demonstration runs on `sqlite`, `d1` or `turso`, not on `{other}`")
+            }
         }
     }
 
     fn place(&self, folder: &Path) -> String {
         match self {
             Self::Sqlite => folder.display().to_string(),
+            Self::D1(server) => {
+                format!("account `{}` of the API at {}", server.account_id(), server.api_url())
+            }
             Self::Turso(server) => {
                 format!("group `{}` of the platform at {}", server.group(), server.api_url())
             }
@@ -79,6 +90,12 @@ impl Engine {
         match self {
             Self::Sqlite => String::new(),
             // A text of JSON is a text of TOML.
+            Self::D1(server) => format!(
+                "provider = \"d1\"\n\n[d1]\napi_url = {}\napi_token = {}\naccount_id = {}\n",
+                json!(server.api_url()),
+                json!(server.api_token()),
+                json!(server.account_id()),
+            ),
             Self::Turso(server) => format!(
                 "provider = \"turso\"\n\n[turso]\napi_url = {}\napi_token = {}\norganization = {}\ngroup = {}\n",
                 json!(server.api_url()),
@@ -95,12 +112,16 @@ impl Engine {
             Self::Sqlite => {
                 "The folder is removed again; `cargo xtask provision acme` makes yours."
             }
-            Self::Turso(server) => {
-                drop(server);
+            Self::D1(_) | Self::Turso(_) => {
+                drop(self);
                 "The server is stopped and the folder removed; `cargo xtask services up` starts one for you."
             }
         }
     }
+}
+
+fn starting() {
+    println!("Starting a server of our own; the first time, it is fetched.");
 }
 
 /// What is shown while the service runs.

@@ -32,7 +32,7 @@ enum Task {
     Tenants(cli::Command),
     /// Show everything once: tenants, migrations and a service over HTTP, in a folder of its own
     ///
-    /// With `--provider turso`, on a server of its own.
+    /// With `--provider d1` or `turso`, on a server of its own.
     Demo,
     /// Check the workspace: format, lints, tests, docs, dependencies, the demonstrations
     Test,
@@ -52,7 +52,7 @@ enum Task {
 }
 
 /// As the bench binary of `mt-tests` names them.
-const BENCHES: [&str; 11] = [
+const BENCHES: [&str; 15] = [
     "provision-sqlite",
     "provision-sqlite-best-diy",
     "migrate-pending-sqlite",
@@ -62,12 +62,16 @@ const BENCHES: [&str; 11] = [
     "turso-batch-insert",
     "turso-migrate-pending",
     "turso-migrate-noop",
+    "d1-read",
+    "d1-bulk-insert",
+    "d1-migrate-pending",
+    "d1-migrate-noop",
     "decode-1000-rows",
     "decode-1-row",
 ];
 
 /// Where somebody who has no account gets settings that work.
-const TURSO_ADVICE: &str =
+const SERVICES_ADVICE: &str =
     "`cargo xtask services up` starts a server on this machine, and tells its settings";
 
 fn main() -> ExitCode {
@@ -79,7 +83,9 @@ fn main() -> ExitCode {
     cli::log_to_stderr(options.verbose);
     let done = match task {
         Task::Tenants(command) => runtime().map(|runtime| {
-            let application = Application::<Migrator>::new().with_advice("turso", TURSO_ADVICE);
+            let application = Application::<Migrator>::new()
+                .with_advice("d1", SERVICES_ADVICE)
+                .with_advice("turso", SERVICES_ADVICE);
             runtime.block_on(application.execute(&options, command, &out)).into()
         }),
         Task::Demo => {

@@ -3,6 +3,8 @@
 //! A process in the background holds them. While it lives it holds the lock of a file, so that
 //! nobody has to guess whether a process id of the past still means it.
 
+mod servers;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
@@ -15,27 +17,26 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
-use mt_devservers::Turso;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::servers::{Health, Servers};
 use crate::shell::root;
 
-/// How long the servers may take to start; the first time, one of them is fetched.
+/// How long the servers may take to start; the first time, they are fetched.
 const START: Duration = Duration::from_secs(300);
 /// How long they may take to end.
 const END: Duration = Duration::from_secs(20);
 /// Longer than anybody looks at the lock.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long sqld may take to say that it is well.
-const ANSWER: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum Services {
     /// Start them in the background, and print the settings that reach them
     ///
-    /// A server of theirs that died is started again, with its databases.
+    /// A server of theirs that died is started again, with its databases. Which provider is used
+    /// is for you to say, with `--provider` or `MT_PROVIDER`.
     Up,
     /// Stop them, and remove their databases with all that is in them
     Down,
@@ -65,10 +66,10 @@ struct Place {
 /// What the holder tells of itself.
 struct State {
     pid: u64,
-    /// The folder of sqld: gone when all is over.
-    data: PathBuf,
-    /// Where sqld says that it is well: its data plane, and its admin API.
-    health: Vec<String>,
+    /// The servers' folders: gone when all is over.
+    data: Vec<PathBuf>,
+    /// Where the servers say that they are well.
+    health: Health,
     environment: BTreeMap<String, String>,
 }
 
@@ -89,20 +90,21 @@ impl Place {
     fn up(&self) -> anyhow::Result<()> {
         let is_new = !self.is_held()?;
         if is_new {
-            eprintln!("starting the services (the first time, a server is fetched)");
+            eprintln!("starting the services (the first time, their servers are fetched)");
             self.start()?;
         }
         let state = self.wait_for_state()?;
-        if !is_new && state.answers()? {
+        let silent = state.silent()?;
+        if !is_new && silent.is_empty() {
             eprintln!("the services run already");
         } else if !is_new {
-            eprintln!("sqld does not answer; starting it again, with its databases");
+            eprintln!("no answer of {}; starting again, with the databases", silent.join(", "));
             self.restart(&state)?;
         }
-        println!("export MT_PROVIDER=turso");
         for (name, value) in &state.environment {
             println!("export {name}={value}");
         }
+        eprintln!("choose one with `--provider d1` or `--provider turso`, or by MT_PROVIDER");
         eprintln!("`cargo xtask services down` stops them, and removes their databases");
         Ok(())
     }
@@ -117,7 +119,7 @@ impl Place {
         eprintln!("stopping the services; their databases go with them");
         state.signal("TERM")?;
         let deadline = Instant::now() + END;
-        while self.is_held()? || state.data.exists() {
+        while self.is_held()? || state.data.iter().any(|folder| folder.exists()) {
             ensure!(Instant::now() < deadline, "the services did not end in time");
             std::thread::sleep(PAUSE);
         }
@@ -134,21 +136,20 @@ impl Place {
             return Ok(());
         }
         let state = self.wait_for_state()?;
-        let answers = state.answers()?;
-        let how = if answers { "run" } else { "are there, but sqld does not answer" };
-        println!("the services {how}, held by the process {}", state.pid);
+        let silent = state.silent()?.join(", ");
+        println!("the services run, held by the process {}", state.pid);
         for (name, value) in &state.environment {
             println!("{name}={value}");
         }
         ensure!(
-            answers,
-            "sqld does not answer; `cargo xtask services up` starts it again, with its databases"
+            silent.is_empty(),
+            "no answer of {silent}; `cargo xtask services up` starts it again, with its databases"
         );
         Ok(())
     }
 
     /// Runs in the background until it is stopped. Then the servers end by themselves. Whenever it
-    /// is told to, it starts sqld again; that sqld died by itself may be what somebody tries out.
+    /// is told to, it starts again what does not answer; that it died by itself may be what somebody tries out.
     fn hold(&self) -> anyhow::Result<()> {
         let lock = self.lock_file()?;
         // Who started us looks whether somebody holds it, and has it too for a moment.
@@ -160,28 +161,28 @@ impl Place {
         self.forget()?;
         let runtime = crate::runtime()?;
         runtime.block_on(async {
-            let turso = Turso::start().await?;
+            let servers = Servers::start().await?;
             // Before anybody can read our process id: without this the signal would end us.
             let mut orders = signal(SignalKind::user_defined1())?;
-            self.write(&turso)?;
+            self.write(&servers)?;
             while orders.recv().await.is_some() {
-                turso.sqld().restart().await.context("sqld could not be started again")?;
+                servers.restart_silent().await?;
             }
             bail!("this process gets no signals any more")
         })
     }
 
-    /// Has the holder start sqld again; where that fails, the holder ends.
+    /// Has the holder start again what does not answer; where that fails, the holder ends.
     fn restart(&self, state: &State) -> anyhow::Result<()> {
         state.signal("USR1")?;
         let deadline = Instant::now() + START;
-        while !state.answers()? {
+        while !state.silent()?.is_empty() {
             ensure!(
                 self.is_held()?,
                 "the services ended, and their databases are gone: {}; `cargo xtask services up` starts new ones",
                 self.logged()
             );
-            ensure!(Instant::now() < deadline, "sqld did not answer in time");
+            ensure!(Instant::now() < deadline, "the servers did not answer in time");
             std::thread::sleep(PAUSE);
         }
         Ok(())
@@ -256,15 +257,12 @@ impl Place {
     }
 
     /// The state has a token in it: its file is for nobody else to read.
-    fn write(&self, turso: &Turso) -> anyhow::Result<()> {
-        let environment: BTreeMap<_, _> = turso.environment().into_iter().collect();
-        let ports = [turso.sqld().port(), turso.sqld().admin_port()];
-        let health = ports.map(|port| format!("http://127.0.0.1:{port}/health"));
+    fn write(&self, servers: &Servers) -> anyhow::Result<()> {
         let state = json!({
             "pid": std::process::id(),
-            "data": turso.sqld().folder(),
-            "health": health,
-            "environment": environment,
+            "data": servers.folders(),
+            "health": servers.health(),
+            "environment": servers.environment(),
         });
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
         writeln!(file, "{state:#}")?;
@@ -282,28 +280,20 @@ impl Place {
         }
         let text = fs::read(self.state_file()).context("cannot read the state of the services")?;
         let state: Value = serde_json::from_slice(&text).context("the state of the services")?;
-        let data = state["data"].as_str().context("the state has no folder")?.into();
+        let data = serde_json::from_value(state["data"].clone())
+            .context("the state does not tell where the data is")?;
         let pid = state["pid"].as_u64().context("the state has no process id")?;
         let health = serde_json::from_value(state["health"].clone())
-            .context("the state does not tell where sqld is")?;
+            .context("the state does not tell where the servers are")?;
         let environment = serde_json::from_value(state["environment"].clone())?;
         Ok(State { pid, data, health, environment })
     }
 }
 
 impl State {
-    /// Whether sqld does, on both its ports. That its holder lives says nothing of that.
-    fn answers(&self) -> anyhow::Result<bool> {
-        let client = mt_devservers::http_client().timeout(ANSWER).build()?;
-        crate::runtime()?.block_on(async {
-            for url in &self.health {
-                let answer = client.get(url).send().await;
-                if !answer.is_ok_and(|answer| answer.status().is_success()) {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        })
+    /// The servers that do not answer. That their holder lives says nothing of them.
+    fn silent(&self) -> anyhow::Result<Vec<&str>> {
+        crate::runtime()?.block_on(servers::silent(&self.health))
     }
 
     fn signal(&self, name: &str) -> anyhow::Result<()> {

@@ -11,6 +11,8 @@ pub use mt_cli as cli;
 pub use mt_entity as entity;
 pub use mt_migration as migration;
 // Naming a provider's crate is what links it, and so registers it.
+#[cfg(feature = "d1")]
+pub use mt_d1 as d1;
 #[cfg(feature = "sqlite")]
 pub use mt_sqlite as sqlite;
 #[cfg(feature = "turso")]

@@ -12,11 +12,17 @@ use axum::{
     http::StatusCode,
 };
 use multi_tenancy::{
-    DataAdapters, DatabaseFactory, DatabaseIsolation, Error, ErrorKind, HookContext, TenantId,
-    TenantState,
-    entity::{CreateError, NewLog, NewUser, TenantAdapters as _},
+    DataAdapters, DatabaseFactory, DatabaseIsolation, Error, ErrorKind, HookContext, Step,
+    TenantId, TenantState,
+    entity::{
+        NewLog, NewRole, NewSetting, NewUser, TenantAdapters as _, log, role, setting, user,
+        user_role,
+    },
 };
-use sea_orm::{DbErr, TransactionSession as _, TransactionTrait as _};
+use sea_orm::{
+    ActiveValue::Set, ConnectionTrait as _, DbErr, EntityTrait as _, QuerySelect as _,
+    QueryTrait as _, sea_query::Expr,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{App, failure::Failure, routes::required};
@@ -32,8 +38,6 @@ enum WelcomeError {
     Owned,
     #[error("the tenant's database could not be opened")]
     Open(#[from] Error),
-    #[error("the owner could not be added")]
-    Create(#[from] CreateError),
     #[error("the tenant's database refused a statement")]
     Statement(#[from] DbErr),
 }
@@ -50,36 +54,58 @@ pub(crate) fn isolation(
     })
 }
 
-/// Fills a new database: runs again after a failed provision, so it looks first.
+/// Fills a new database, all or nothing: runs again after a failed provision, so it looks first.
+///
+/// A batch and no transaction: not every engine has those.
 async fn seed(data: DataAdapters) -> Result<(), WelcomeError> {
-    let transaction = data.begin().await?;
-    if transaction.roles().find_by_name(OWNER).await?.is_some() {
+    if data.roles().find_by_name(OWNER).await?.is_some() {
         return Ok(());
     }
-    transaction.roles().create(OWNER).await?;
-    transaction.settings().set("plan", "trial").await?;
+    let role: role::ActiveModel = NewRole { name: OWNER.to_owned() }.into();
+    let plan: setting::ActiveModel =
+        NewSetting { key: "plan".to_owned(), value: "trial".to_owned() }.into();
     let message = format!("welcome, {}", data.tenant());
-    let log = NewLog { user_id: None, kind: "welcome".to_owned(), message };
-    transaction.logs().create(log).await?;
-    Ok(transaction.commit().await?)
+    let welcome: log::ActiveModel =
+        NewLog { user_id: None, kind: "welcome".to_owned(), message }.into();
+    let backend = data.get_database_backend();
+    let seed = [
+        role::Entity::insert(role).build(backend),
+        setting::Entity::insert(plan).build(backend),
+        log::Entity::insert(welcome).build(backend),
+    ];
+    Ok(data.batch(seed).await.map(drop)?)
 }
 
-/// Adds whoever signed up as the owner. A tenant of the command line has none yet.
+/// Adds whoever signed up as the owner, if nobody was. A tenant of the command line has none yet.
 async fn add_owner(context: HookContext, owner: Option<NewUser>) -> Result<(), WelcomeError> {
     let Some(owner) = owner else { return Ok(()) };
     let data = context.factory.get_adapters(&context.tenant).await?;
-    let transaction = data.begin().await?;
-    if transaction.users().find_by_email(&owner.email).await?.is_some() {
+    if data.users().find_by_email(&owner.email).await?.is_some() {
         return Ok(());
     }
-    if transaction.users().count().await? > 0 {
-        return Err(WelcomeError::Owned);
+    let role = data.roles().find_by_name(OWNER).await?;
+    let backend = data.get_database_backend();
+    let nobody = user::Entity::find().select_only().expr(Expr::cust("COUNT(*) = 0"));
+    let owner: user::ActiveModel = owner.into();
+    let user_id = owner.id.clone();
+    let mut steps: Vec<Step> = vec![
+        Step::condition(nobody.build(backend)),
+        user::Entity::insert(owner).build(backend).into(),
+    ];
+    if let Some(role) = role {
+        let grant = user_role::ActiveModel { user_id, role_id: Set(role.id) };
+        steps.push(user_role::Entity::insert(grant).build(backend).into());
     }
-    let user = transaction.users().create(owner).await?;
-    if let Some(role) = transaction.roles().find_by_name(OWNER).await? {
-        transaction.roles().grant(user.id, role.id).await?;
+    match data.batch(steps).await {
+        Ok(_) => Ok(()),
+        Err(e) if is_conflict(&e) => Err(WelcomeError::Owned),
+        Err(e) => Err(e.into()),
     }
-    Ok(transaction.commit().await?)
+}
+
+/// Whether a condition of a batch did not hold.
+fn is_conflict(error: &DbErr) -> bool {
+    Error::in_db_err(error).is_some_and(|error| error.kind() == ErrorKind::Conflict)
 }
 
 /// Who is signing up right now, for the hook that adds the owner.

@@ -5,7 +5,7 @@ mod isolation;
 mod process;
 mod processes;
 mod refusals;
+mod remote;
 mod routes;
 mod sign_up;
 mod support;
-mod turso;

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
+use mt_devservers::D1;
 use multi_tenancy::{
     AccessControl, DataAdapters, DatabaseFactory, DatabaseFactoryExt as _, DatabaseIsolation,
     DeploymentId, ErrorKind, FactoryContext, HookContext, MultiTenancy, Result, TenantId,
+    d1::D1Factory,
     migration::{Migrator, Runner},
     sqlite::SqliteFactory,
 };
@@ -42,6 +45,55 @@ impl People {
     async fn names(&self) -> Result<Vec<String>, sea_orm::DbErr> {
         users(&self.0).await
     }
+}
+
+#[tokio::test]
+async fn d1_factory() -> Done {
+    // The service's API in front of the engine it runs on, on this machine.
+    let service = D1::start().await?;
+    let (_folder, catalog) = catalog().await?;
+    let schema = Runner::of::<Migrator>()?;
+    let factory = D1Factory::builder()
+        .with_api_url(service.api_url())
+        .with_account_id(service.account_id())
+        .with_api_token(service.api_token())
+        .with_database_prefix("tenant_") // makes databases like `tenant_acme`
+        .with_context(catalog.context(&schema))
+        .build()?
+        .create_adapters(People);
+    let factory: Arc<dyn DatabaseFactory> = Arc::new(factory);
+
+    let multi_tenancy = MultiTenancy::builder()
+        .with_catalog(catalog)
+        .with_access_control(AccessControl { main_tenant_id: tenant("main")? })
+        .with_schema(schema)
+        .with_database_isolation(DatabaseIsolation::new(Arc::clone(&factory)).on_provision(
+            |context: HookContext| async move { context.factory.provision(&context.tenant).await },
+        ))
+        .build()
+        .await?;
+
+    let acme = tenant("acme")?;
+    multi_tenancy.provision(&acme).await?;
+    assert_eq!(names(&*factory).await?, ["tenant_acme", "tenant_main"]);
+
+    let data = multi_tenancy.get_adapters(&acme).await?;
+    add_user(&data, "ada").await?;
+    let people: People = data.adapters()?;
+    assert_eq!(people.names().await?, ["ada"]);
+    drop((data, people));
+
+    multi_tenancy.deprovision(&acme).await?;
+    assert_eq!(names(&*factory).await?, ["tenant_main"]);
+    Ok(())
+}
+
+/// The databases that there are, in order.
+async fn names(factory: &dyn DatabaseFactory) -> Result<Vec<String>> {
+    let mut names: Vec<String> =
+        factory.list().map_ok(|entry| entry.name.to_string()).try_collect().await?;
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// The specification sets this up with D1; only the factory is another.

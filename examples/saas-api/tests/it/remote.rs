@@ -1,6 +1,6 @@
 //! The same service with databases that are reached over the network: nothing but settings differs.
 
-use mt_devservers::Turso;
+use mt_devservers::{D1, Turso};
 use multi_tenancy::{ErrorKind, TenantId, TenantState};
 use reqwest::StatusCode;
 use saas_api::TENANT_HEADER;
@@ -11,17 +11,66 @@ use crate::{
     support::{Service, client, owner, send},
 };
 
-/// The settings of a service whose databases are on `server`.
-fn environment(server: &Turso) -> Vec<(&'static str, String)> {
-    let mut environment = server.environment();
-    environment.push(("MT_PROVIDER", "turso".to_owned()));
-    environment
+/// Where the databases are.
+enum Server {
+    D1(Box<D1>),
+    Turso(Box<Turso>),
 }
 
-#[tokio::test]
-async fn a_tenant_signs_up_and_sees_its_own_rows_only() {
-    let server = Turso::start().await.unwrap();
-    let service = Service::on(&environment(&server), &["acme", "globex"]).await;
+impl Server {
+    async fn d1() -> Self {
+        Self::D1(Box::new(D1::start().await.unwrap()))
+    }
+
+    async fn turso() -> Self {
+        Self::Turso(Box::new(Turso::start().await.unwrap()))
+    }
+
+    fn provider(&self) -> &'static str {
+        match self {
+            Self::D1(_) => "d1",
+            Self::Turso(_) => "turso",
+        }
+    }
+
+    /// The settings of a service whose databases are there.
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let mut environment = match self {
+            Self::D1(server) => server.environment(),
+            Self::Turso(server) => server.environment(),
+        };
+        environment.push(("MT_PROVIDER", self.provider().to_owned()));
+        environment
+    }
+}
+
+/// Makes a test of each check, on each server.
+macro_rules! on_each_server {
+    ($($check:ident,)*) => {
+        mod d1 {
+            $(#[tokio::test]
+            async fn $check() {
+                super::$check(super::Server::d1().await).await;
+            })*
+        }
+        mod turso {
+            $(#[tokio::test]
+            async fn $check() {
+                super::$check(super::Server::turso().await).await;
+            })*
+        }
+    };
+}
+
+on_each_server! {
+    a_tenant_signs_up_and_sees_its_own_rows_only,
+    what_the_database_refuses_is_the_same_problem_as_on_sqlite,
+    a_tenant_that_is_suspended_or_removed_is_not_served,
+    the_program_takes_its_provider_from_flags_and_environment,
+}
+
+async fn a_tenant_signs_up_and_sees_its_own_rows_only(server: Server) {
+    let service = Service::on(&server.environment(), &["acme", "globex"]).await;
     for tenant in ["acme", "globex"] {
         let user = json!({"email": format!("ada@{tenant}.example"), "name": "Ada"});
         let added = service.post(tenant, "/users", user).await;
@@ -39,10 +88,8 @@ async fn a_tenant_signs_up_and_sees_its_own_rows_only() {
     assert!(service.data.path().join("control.db").is_file());
 }
 
-#[tokio::test]
-async fn what_the_database_refuses_is_the_same_problem_as_on_sqlite() {
-    let server = Turso::start().await.unwrap();
-    let service = Service::on(&environment(&server), &["acme"]).await;
+async fn what_the_database_refuses_is_the_same_problem_as_on_sqlite(server: Server) {
+    let service = Service::on(&server.environment(), &["acme"]).await;
     let again = service.post("acme", "/users", json!({"email": owner("acme"), "name": "A"})).await;
     again.problem(StatusCode::CONFLICT);
     let nobody = "00000000-0000-0000-0000-000000000000";
@@ -52,10 +99,8 @@ async fn what_the_database_refuses_is_the_same_problem_as_on_sqlite() {
     assert_eq!(service.get("acme", "/users").await.column("email"), [owner("acme")]);
 }
 
-#[tokio::test]
-async fn a_tenant_that_is_suspended_or_removed_is_not_served() {
-    let server = Turso::start().await.unwrap();
-    let service = Service::on(&environment(&server), &["acme", "globex"]).await;
+async fn a_tenant_that_is_suspended_or_removed_is_not_served(server: Server) {
+    let service = Service::on(&server.environment(), &["acme", "globex"]).await;
     let acme = TenantId::new("acme").unwrap();
     service.tenants.suspend(&acme).await.unwrap();
     service.get("acme", "/users").await.problem(StatusCode::SERVICE_UNAVAILABLE);
@@ -71,11 +116,10 @@ async fn a_tenant_that_is_suspended_or_removed_is_not_served() {
     assert_eq!(service.get("globex", "/users").await.column("email"), [owner("globex")]);
 }
 
-#[tokio::test]
-async fn the_program_takes_its_provider_from_flags_and_environment() {
-    let server = Turso::start().await.unwrap();
+async fn the_program_takes_its_provider_from_flags_and_environment(server: Server) {
     let data = tempfile::tempdir().unwrap();
-    let (_child, url, _lines) = start_on(data.path(), "turso", &server.environment()).await;
+    let (_child, url, _lines) =
+        start_on(data.path(), server.provider(), &server.environment()).await;
     let http = client();
     let body = json!({"id": "acme", "owner": {"email": owner("acme"), "name": "Olivia"}});
     let reply = send(http.post(format!("{url}/tenants")).json(&body)).await;
