@@ -13,9 +13,10 @@ use mt_core::{DeploymentId, ErrorKind, FactoryContext, Registry};
 use serde_json::{Value, json};
 
 /// Each feature, the default and all, with the providers that are linked then.
-const EXPECTED: [(&str, &[&str]); 9] = [
+const EXPECTED: [(&str, &[&str]); 10] = [
     ("", &[]),
     ("sqlite", &["sqlite"]),
+    ("d1", &["d1"]),
     ("turso", &["turso"]),
     // More of a provider, and none by itself.
     ("native-client", &[]),
@@ -23,7 +24,7 @@ const EXPECTED: [(&str, &[&str]); 9] = [
     ("axum", &[]),
     ("entity", &[]),
     ("cli", &[]),
-    ("all", &["sqlite", "turso"]),
+    ("all", &["d1", "sqlite", "turso"]),
 ];
 
 fn workspace() -> PathBuf {
@@ -133,17 +134,17 @@ fn an_unknown_provider_is_told_which_feature_brings_it() {
     let context = || FactoryContext::new(DeploymentId::random());
     let linked = Registry::from_linked().unwrap();
     assert_eq!(linked.names(), multi_tenancy::providers().unwrap());
-    assert_eq!(linked.names(), ["sqlite", "turso"]);
-    let there = "linked: sqlite, turso";
+    assert_eq!(linked.names(), ["d1", "sqlite", "turso"]);
+    let there = "linked: d1, sqlite, turso";
     for (registry, there) in [(linked, there), (Registry::new(), "linked: none")] {
-        let error = registry.create("d1", json!({}), context()).unwrap_err();
+        let error = registry.create("postgres", json!({}), context()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         let text = error.to_string();
-        for part in [there, "feature `d1`", "`multi-tenancy`"] {
+        for part in [there, "feature `postgres`", "`multi-tenancy`"] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        let error = registry.create_from_url("d1://db", context()).unwrap_err();
-        assert!(error.to_string().contains("feature `d1`"), "{error}");
+        let error = registry.create_from_url("postgres://db", context()).unwrap_err();
+        assert!(error.to_string().contains("feature `postgres`"), "{error}");
         let error = registry.create("oracle", json!({}), context()).unwrap_err();
         assert!(error.to_string().contains("a provider of your own"), "{error}");
     }

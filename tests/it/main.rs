@@ -4,6 +4,12 @@
 mod backups;
 mod cli;
 mod contract;
+mod d1_beside_sqlite;
+mod d1_fleet;
+mod d1_killed;
+mod d1_lifecycle;
+mod d1_rate;
+mod d1_support;
 mod fleet;
 mod lifecycle;
 mod linking;

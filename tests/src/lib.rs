@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use mt_control::{Catalog, DatabaseIsolation, MultiTenancy};
-use mt_core::TenantId;
+use mt_core::{DataAdapters, TenantId};
 use mt_migration::{Migrator, Runner};
 use mt_sqlite::{SqliteFactory, SqliteFactoryBuilder};
 use tempfile::TempDir;
@@ -83,6 +83,20 @@ pub fn tenant(id: &str) -> Result<TenantId> {
     Ok(TenantId::new(id)?)
 }
 
+/// Runs what the guide shows, on a new tenant with a SQLite file.
+///
+/// # Errors
+/// Whatever goes wrong.
+pub fn on_a_tenant(run: impl AsyncFnOnce(DataAdapters) -> Result<()>) -> Result<()> {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let installation = Installation::new()?;
+        let tenants = installation.open().await?;
+        let tenant = tenant("acme")?;
+        tenants.provision(&tenant).await?;
+        run(tenants.get_adapters(&tenant).await?).await
+    })
+}
+
 /// The code in the README and the guide compiles.
 #[cfg(doctest)]
 mod guide {
@@ -102,8 +116,12 @@ mod guide {
     mod migrations {}
     #[doc = include_str!("../../docs/providers/sqlite.md")]
     mod sqlite {}
+    #[doc = include_str!("../../docs/providers/d1.md")]
+    mod d1 {}
     #[doc = include_str!("../../docs/providers/turso.md")]
     mod turso {}
     #[doc = include_str!("../../docs/scale.md")]
     mod scale {}
+    #[doc = include_str!("../../docs/transactions.md")]
+    mod transactions {}
 }

@@ -1,9 +1,9 @@
 //! Databases of Turso beside the vendor's own client, which knows nothing of us, and beside files.
 
-mod columns;
+pub(crate) mod columns;
 mod files;
 mod opening;
-mod raw;
+pub(crate) mod raw;
 mod reals;
 mod transactions;
 mod values;

@@ -69,7 +69,7 @@ impl From<rusqlite::types::Value> for Raw {
 }
 
 /// The names of the entity's columns, `wrap` around each.
-fn columns(wrap: impl Fn(&str) -> String) -> String {
+pub(crate) fn columns(wrap: impl Fn(&str) -> String) -> String {
     let names = Column::iter().map(|column| wrap(sea_orm::IdenStatic::as_str(&column)));
     names.collect::<Vec<_>>().join(", ")
 }

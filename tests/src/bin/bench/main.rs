@@ -5,6 +5,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the figures")]
 
+mod d1;
+mod d1_migrate;
 mod decode;
 mod figure;
 mod sqlite;
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// Every bench, and what it is to come to.
-const BENCHES: [(&str, Goal); 11] = [
+const BENCHES: [(&str, Goal); 15] = [
     ("provision-sqlite", Goal::AtLeast(25.0)),
     ("provision-sqlite-best-diy", Goal::AtLeast(8.0)),
     ("migrate-pending-sqlite", Goal::AtLeast(6.0)),
@@ -31,6 +33,10 @@ const BENCHES: [(&str, Goal); 11] = [
     ("turso-batch-insert", Goal::AtLeast(20.0)),
     ("turso-migrate-pending", Goal::AtMost(2.0)),
     ("turso-migrate-noop", Goal::AtMost(1.0)),
+    ("d1-read", Goal::AtMost(1.3)),
+    ("d1-bulk-insert", Goal::AtMost(2.0)),
+    ("d1-migrate-pending", Goal::AtMost(2.0)),
+    ("d1-migrate-noop", Goal::AtMost(1.0)),
     ("decode-1000-rows", Goal::AtMost(4.0)),
     ("decode-1-row", Goal::AtMost(3.0)),
 ];
@@ -69,6 +75,10 @@ async fn measure(name: &str) -> Result<Figure> {
         "turso-batch-insert" => turso::batch_insert().await,
         "turso-migrate-pending" => turso_migrate::pending().await,
         "turso-migrate-noop" => turso_migrate::noop().await,
+        "d1-read" => d1::read().await,
+        "d1-bulk-insert" => d1::bulk_insert().await,
+        "d1-migrate-pending" => d1_migrate::pending().await,
+        "d1-migrate-noop" => d1_migrate::noop().await,
         "decode-1000-rows" => on_one_core(|| decode::decode(1_000, 300)),
         "decode-1-row" => on_one_core(|| decode::decode(1, 3_000)),
         other => bail!("`{other}` is not measured"),
