@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 
+use crate::user;
+
 /// A program that no distribution has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Program {
@@ -16,7 +18,7 @@ pub(crate) struct Program {
     pub(crate) name: &'static str,
     /// The variable that names a program to use as it is.
     pub(crate) variable: &'static str,
-    /// The file in the cache, which has the version in its name.
+    /// The file or folder in the cache, which has the version in its name.
     pub(crate) file: &'static str,
 }
 
@@ -31,15 +33,37 @@ impl Program {
         self,
         fetch: impl FnOnce(&Path) -> anyhow::Result<PathBuf>,
     ) -> anyhow::Result<PathBuf> {
-        let Self { name, variable: set, file } = self;
-        if let Some(path) = variable(set) {
-            return path
-                .canonicalize()
-                .with_context(|| format!("{set} names {}, which is not there", path.display()));
+        match self.named()? {
+            Some(program) => Ok(program),
+            None => self.fetched(fetch),
         }
+    }
+
+    /// The program that the variable names, if it names one.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn named(self) -> anyhow::Result<Option<PathBuf>> {
+        let set = self.variable;
+        let Some(path) = variable(set) else { return Ok(None) };
+        let found = path.canonicalize();
+        found
+            .map(Some)
+            .with_context(|| format!("{set} names {}, which is not there", path.display()))
+    }
+
+    /// As [`Program::find`], whatever the variable names.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn fetched(
+        self,
+        fetch: impl FnOnce(&Path) -> anyhow::Result<PathBuf>,
+    ) -> anyhow::Result<PathBuf> {
+        let Self { name, variable: set, file } = self;
         let cache = folder(name)?;
         let program = cache.join(file);
-        if program.is_file() {
+        if program.exists() {
             return Ok(program);
         }
         fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
@@ -48,7 +72,7 @@ impl Program {
             File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
         lock.lock().context("cannot lock the cache of mt-devservers")?;
         // Another process may have fetched it while we waited.
-        if !program.is_file() {
+        if !program.exists() {
             fill(&cache, &program, fetch).with_context(|| {
                 format!("cannot fetch {name}; {set} may name a program that is there already")
             })?;
@@ -82,6 +106,8 @@ fn variable(name: &str) -> Option<PathBuf> {
 
 fn folder(name: &str) -> anyhow::Result<PathBuf> {
     let folder = variable("MT_DEVSERVERS_CACHE")
+        // PostgreSQL does not run as root, and who runs it instead cannot read root's home.
+        .or_else(|| user::is_root().then(|| PathBuf::from("/var/cache/mt-devservers")))
         .or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("mt-devservers")))
         .or_else(|| variable("HOME").map(|folder| folder.join(".cache").join("mt-devservers")))
         .with_context(|| {

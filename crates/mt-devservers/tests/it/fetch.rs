@@ -1,4 +1,4 @@
-//! What is said when sqld or workerd cannot be had.
+//! What is said when the servers' programs cannot be had.
 
 use std::{
     fs,

@@ -10,5 +10,6 @@ mod data;
 mod faults;
 mod fetch;
 mod life;
+mod postgres;
 mod support;
 mod tokens;

@@ -17,8 +17,10 @@ use super::{
 };
 use crate::api::Target;
 
-const CORPUS: &str =
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../mt-devservers/tests/fixtures/d1-corpus.jsonl"));
+const CORPUS: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../mt-devservers/tests/fixtures/d1-corpus.jsonl"
+));
 
 #[derive(Deserialize)]
 struct Line {
