@@ -199,9 +199,6 @@ impl MultiTenancy {
         let inner = &*self.inner;
         let schema =
             inner.schema.as_ref().ok_or_else(|| Error::new(ErrorKind::Config, NO_SCHEMA))?;
-        if options.jobs == 0 {
-            return Err(Error::new(ErrorKind::Config, "jobs is 0, expected 1 or more"));
-        }
         let records = choose(inner.catalog.list().await?, &options)?;
         let total = records.len();
         let (main, others): (Vec<_>, Vec<_>) =
@@ -221,6 +218,9 @@ pub(crate) fn choose(
     records: Vec<TenantRecord>,
     options: &MigrateAll,
 ) -> Result<Vec<TenantRecord>> {
+    if options.jobs == 0 {
+        return Err(Error::new(ErrorKind::Config, "jobs is 0, expected 1 or more"));
+    }
     let known: HashSet<&TenantId> = records.iter().map(|record| &record.tenant).collect();
     let named = options.tenants.iter().flatten().chain(&options.skip);
     if let Some(unknown) = named.clone().find(|tenant| !known.contains(tenant)) {

@@ -25,7 +25,7 @@ impl Work {
         Self { provisions: 0, migrations: tenants, looks: 0 }
     }
 
-    /// Adds looks into databases.
+    /// And so many looks into databases.
     #[must_use]
     pub const fn with_looks(mut self, looks: u64) -> Self {
         self.looks = looks;

@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 ///
 /// Each provider keeps one and tracks what it opens.
 #[derive(Debug, Default)]
-pub struct OpenHandles(Mutex<HashMap<TenantId, Tenant>>);
+pub struct OpenHandles(Arc<Mutex<HashMap<TenantId, Tenant>>>);
 
 #[derive(Debug, Default)]
 struct Tenant {
@@ -25,10 +25,11 @@ struct Tenant {
     revoked: usize,
 }
 
-/// While it lives, no new handle of its tenant is given out.
+/// While it lives, no new handle of its tenant is given out. Whoever goes on in a task of its own
+/// takes it along.
 #[must_use = "new handles are given out again as soon as this is dropped"]
-pub struct Revoked<'a> {
-    handles: &'a OpenHandles,
+pub struct Revoked {
+    handles: OpenHandles,
     tenant: TenantId,
 }
 
@@ -66,12 +67,15 @@ impl OpenHandles {
     ///
     /// # Errors
     /// `InUse`: a transaction or stream was still open after `drain`. The handles stay revoked.
-    pub async fn revoke(&self, tenant: &TenantId, drain: Duration) -> Result<Revoked<'_>> {
+    pub async fn revoke(&self, tenant: &TenantId, drain: Duration) -> Result<Revoked> {
         let (guard, handles) = {
             let mut tenants = self.lock();
             let entry = tenants.entry(tenant.clone()).or_default();
             entry.revoked += 1;
-            (Revoked { handles: self, tenant: tenant.clone() }, parked(&entry.handles))
+            (
+                Revoked { handles: Self(Arc::clone(&self.0)), tenant: tenant.clone() },
+                parked(&entry.handles),
+            )
         };
         close_all(handles, drain).await.map(|()| guard)
     }
@@ -120,7 +124,7 @@ async fn close_all(handles: Vec<Parked>, drain: Duration) -> Result<()> {
     join_all(handles.into_iter().map(close)).await.into_iter().collect()
 }
 
-impl Drop for Revoked<'_> {
+impl Drop for Revoked {
     fn drop(&mut self) {
         let mut tenants = self.handles.lock();
         if let Some(tenant) = tenants.get_mut(&self.tenant) {
@@ -133,7 +137,7 @@ impl Drop for Revoked<'_> {
     }
 }
 
-impl fmt::Debug for Revoked<'_> {
+impl fmt::Debug for Revoked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Revoked").field("tenant", &self.tenant).finish_non_exhaustive()
     }

@@ -99,7 +99,7 @@ impl D1Factory {
     async fn go_back(&self, tenant: &TenantId, point: &PointInTime) -> Result<Bookmark> {
         let wait = self.config.drain_timeout();
         let turn = self.restores.exclusive(tenant, wait).await?;
-        let _revoked = self.handles.revoke(tenant, wait).await?;
+        let revoked = self.handles.revoke(tenant, wait).await?;
         let lock = self.locks.exclusive(tenant, wait).await?;
         let place = self.locate(tenant).await?;
         let going = Going {
@@ -114,7 +114,7 @@ impl D1Factory {
         // A task of its own: whoever asked may give up, but the stamp is looked at.
         let gone = tokio::spawn(async move {
             let gone = going.run(&point).await;
-            drop((turn, lock));
+            drop((turn, lock, revoked));
             gone
         });
         let gone = gone
@@ -148,7 +148,7 @@ impl Going {
         if let Err(error) = self.require_own().await {
             // What is not known to be another's stays; the bookmark tells how to take it back.
             if error.kind() != ErrorKind::ForeignDatabase && error.kind() != ErrorKind::Corrupt {
-                return Err(told_way(error.kind(), &previous).with_source(error));
+                return Err(told_way(ErrorKind::OutcomeUnknown, &previous).with_source(error));
             }
             return Err(self.take_back(previous, error).await);
         }

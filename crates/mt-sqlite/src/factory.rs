@@ -168,7 +168,7 @@ impl SqliteFactory {
     }
 
     /// Revokes what this process has open of the tenant, then keeps others out.
-    pub(crate) async fn take_over(&self, tenant: &TenantId) -> Result<(Revoked<'_>, TenantLock)> {
+    pub(crate) async fn take_over(&self, tenant: &TenantId) -> Result<(Revoked, TenantLock)> {
         let wait = self.config.drain_timeout();
         let lock_path = self.files.lock_path(tenant);
         let revoked = self.handles.revoke(tenant, wait).await?;

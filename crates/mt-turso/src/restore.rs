@@ -6,9 +6,10 @@ mod replacement;
 use std::sync::Arc;
 
 use mt_core::{
-    BackupManifest, DatabaseFactory as _, Error, ErrorKind, Placement, RestoreOptions, Result,
-    Stamp, TenantId,
+    BackupManifest, DatabaseFactory as _, DatabaseName, Error, ErrorKind, Placement,
+    RestoreOptions, Result, Stamp, TenantId,
 };
+use mt_remote::Look;
 use mt_sqlite_copy::{check_request, on_thread, receive_stamped, standardized};
 use tokio::io::AsyncRead;
 
@@ -16,7 +17,7 @@ use self::{
     arrival::Arrival,
     replacement::{Old, Replacement, withdraw_new},
 };
-use crate::{NAME, TursoFactory};
+use crate::{NAME, TursoFactory, place::Place};
 
 pub(crate) async fn put_back(
     factory: &TursoFactory,
@@ -37,7 +38,8 @@ pub(crate) async fn put_back(
     let turn = factory.restores.exclusive(tenant, wait).await?;
     let before = factory.placement(tenant).await?;
     let name = factory.name(tenant, &before);
-    let replaces = factory.platform.database(name.as_str()).await?.is_some();
+    let present = Present::find(factory, &name, &before).await?;
+    let replaces = matches!(present, Present::Database);
     let next = match replaces {
         true => Placement::derived(before.generation.next()),
         false => before.clone(),
@@ -46,6 +48,9 @@ pub(crate) async fn put_back(
     let copy = receive_stamped(manifest, source, &stamp).await?;
     let copy = on_thread(move || standardized(copy)).await?;
 
+    if let Present::Remains(place) = present {
+        factory.remove(&place).await?;
+    }
     let arrival = Arrival { factory, tenant, before: &before, replaces };
     let new = arrival.make(&factory.name(tenant, &next), &stamp).await?;
     // Should this process die from here on, its remains can be told from somebody else's database.
@@ -75,7 +80,7 @@ pub(crate) async fn put_back(
         let old = old.map(|database| Old::new(factory, &before, &database)).transpose()?;
         Ok((revoked, lock, old))
     };
-    let (_revoked, lock, old) = match replacement.await {
+    let (revoked, lock, old) = match replacement.await {
         Ok(taken_over) => taken_over,
         Err(error) => {
             withdraw_new(&factory.platform, &factory.context, tenant, &new).await;
@@ -92,12 +97,40 @@ pub(crate) async fn put_back(
         before,
         old,
         new,
+        revoked,
         lock,
         turn,
     };
-    // A task of its own: whoever asked may give up, but the lock is held until it is done.
+    // A task of its own: whoever asked may give up, but nobody is let in until it is done.
     let done = tokio::spawn(replacement.run()).await;
     done.map_err(|e| Error::new(ErrorKind::Internal, "a task ended early").with_source(e))?
+}
+
+/// What there is under the tenant's name.
+enum Present {
+    Nothing,
+    /// What a restore that died left of a database for a tenant that had none: nothing to replace.
+    Remains(Place),
+    Database,
+}
+
+impl Present {
+    async fn find(
+        factory: &TursoFactory,
+        name: &DatabaseName,
+        placement: &Placement,
+    ) -> Result<Self> {
+        let Some(database) = factory.platform.database(name.as_str()).await? else {
+            return Ok(Self::Nothing);
+        };
+        let place = Place::new(placement.generation, &database);
+        if place.is_arriving(placement)
+            && matches!(factory.look_at(&place).await?, Look::Empty | Look::Unstamped)
+        {
+            return Ok(Self::Remains(place));
+        }
+        Ok(Self::Database)
+    }
 }
 
 fn changed() -> Error {

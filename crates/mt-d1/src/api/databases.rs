@@ -216,10 +216,10 @@ fn same_name(name: &str, database: Database) -> Result<Database, Cause> {
     if database.name == name { Ok(database) } else { Err(Cause::Mismatch(database.name)) }
 }
 
-/// After a lost answer, giving up is not knowing, unless the service decided later.
+/// After a lost answer, giving up is not knowing: a refusal of what was repeated says nothing of what
+/// was lost.
 fn unknown_if(is_unclear: bool, cause: Cause) -> Cause {
-    let is_decided = cause.why().is_some() && !cause.is_transient() && cause.is_before_effect();
-    if !is_unclear || is_decided || matches!(cause, Cause::Unknown(_) | Cause::Unseen(_)) {
+    if !is_unclear || matches!(cause, Cause::Unknown(_) | Cause::Unseen(_)) {
         return cause;
     }
     Cause::Unknown(Box::new(cause))

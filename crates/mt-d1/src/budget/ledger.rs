@@ -311,6 +311,9 @@ impl Outlook {
 
     /// How long it takes until the last of `requests` goes, where that many are sent.
     pub(super) fn wait(&self, requests: u32) -> Duration {
+        if requests == 0 {
+            return Duration::ZERO;
+        }
         let (requests, flow) = (f64::from(requests), self.flow);
         let seconds = match self.paced {
             None => (requests - flow.burst).max(0.0) / flow.rate,

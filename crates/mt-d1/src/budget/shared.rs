@@ -51,6 +51,10 @@ impl Shared {
             (Next::News, _) => false,
         };
         if rings && state.clock.is_some() {
+            if let Next::At(at) = next {
+                // Whether the clock heard the bell is seen by whether it is late.
+                state.alarm = Some(at);
+            }
             self.bell.notify_one();
         }
         result
@@ -70,7 +74,7 @@ impl Shared {
         if let Some(stopped) = state.clock.take() {
             stopped.abort();
         }
-        state.alarm = None;
+        state.alarm = Some(Instant::now());
         state.clock = Some(tokio::spawn(Arc::clone(self).tick()).abort_handle());
     }
 
@@ -154,7 +158,9 @@ impl Place {
         }
         loop {
             self.shared.wind();
-            let due = Instant::now() + self.shared.look().forecast(0, Instant::now()) + LATE;
+            let now = Instant::now();
+            let due = now.checked_add(self.shared.look().forecast(0, now).saturating_add(LATE));
+            let due = due.unwrap_or(self.deadline);
             tokio::select! {
                 biased;
                 turn = &mut self.turn => {

@@ -15,7 +15,7 @@ const MAX_NUMBER: usize = 32_766;
 /// fifth value, wherever they stand, and each that has no name takes the next one.
 ///
 /// # Errors
-/// `Statement`: a parameter is written in another way, or there are fewer than `values` values.
+/// `Statement`: a parameter is written in another way, or asks for a value beyond `values`.
 pub(super) fn places(text: &Text<'_>, values: usize) -> Result<Vec<usize>> {
     let mut numbers = Vec::new();
     let mut named: HashMap<usize, usize> = HashMap::new();
@@ -64,7 +64,7 @@ pub(super) fn places(text: &Text<'_>, values: usize) -> Result<Vec<usize>> {
 
 fn parsed(written: &str, number: &str) -> Result<usize> {
     match number.parse() {
-        Ok(number @ 1..=MAX_NUMBER) if number.to_string().len() <= written.len() => Ok(number),
+        Ok(number @ 1..=MAX_NUMBER) => Ok(number),
         _ => Err(unknown(written)),
     }
 }

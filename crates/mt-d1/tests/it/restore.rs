@@ -489,6 +489,11 @@ async fn a_restore_that_dies_on_the_way_can_be_repeated_or_removed() {
             }
             trial.server.faults().clear();
             if newcomer {
+                // What is there is not the tenant's, and not in the way of the copy either.
+                trial.copy.restore(&trial.factory, &whose).await.unwrap();
+                let data = trial.factory.get_adapters(&whose).await.unwrap();
+                assert_eq!(count(&data, "note").await, 600);
+                drop(data);
                 trial.factory.deprovision(&whose).await.unwrap();
                 let error = trial.factory.describe(&whose).await.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::TenantNotFound);
@@ -498,6 +503,26 @@ async fn a_restore_that_dies_on_the_way_can_be_repeated_or_removed() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_while_a_restore_goes_on_that_nobody_waits_for() {
+    let trial = Trial::of(&context(), BIG).await;
+    let slow = Rule::new(Fault::Slow(Duration::from_millis(500))).kind(Kind::Delete);
+    let hits = trial.server.faults().add(slow);
+    let switched = async {
+        while hits.count() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        restored = trial.restore() => panic!("{restored:?}"),
+        () = switched => {}
+    }
+    let error = trial.factory.get_adapters(&trial.tenant).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse, "{error:?}");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    trial.require(600, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

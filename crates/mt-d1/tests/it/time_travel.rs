@@ -88,6 +88,22 @@ async fn a_lost_answer_tells_the_way_back() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_checked_afterwards_is_not_known() {
+    let server = server().await;
+    let d1 = factory(&server, &context());
+    let acme = tenant("acme");
+    let data = provisioned(&d1, &acme, NOTES).await;
+    let old = d1.bookmark(&acme).await.unwrap();
+    execute(&data, "INSERT INTO note VALUES ('new')").await.unwrap();
+    let new = d1.bookmark(&acme).await.unwrap();
+    // The look before is answered, and none after.
+    server.faults().add(Rule::new(Fault::html(502)).kind(Kind::Raw).skip(1));
+    let error = d1.restore_in_place(&acme, &PointInTime::Bookmark(old)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{}", error.to_chain());
+    assert!(!error.is_transient() && error.to_string().contains(&new.0), "{error}");
+}
+
+#[tokio::test]
 async fn the_services_dump_is_of_the_tenants_database() {
     let server = server().await;
     let d1 = factory(&server, &context());

@@ -15,7 +15,8 @@ const HARD: [&str; 8] = [
     "create table \"odd \"\"name\" (\"a b\" blob, k text primary key) without rowid",
     "insert into parent (id, v) values (5, 9223372036854775807), (6, 1.0), (7, 9e999), \
      (8, -0.5), (9, cast(X'61006262' as text)), (10, X'00ff'), (11, null), (12, 'O''Re'), \
-     (13, cast(X'ff' as text)), (14, ''), (15, X''), (16, '7')",
+     (13, cast(X'ff' as text)), (14, ''), (15, X''), (16, '7'), \
+     (17, -0.0)",
     "insert into child values (5, 'x'), (null, 'y')",
     "insert into \"odd \"\"name\" values (X'', 'k')",
     "create trigger doubles after insert on child begin delete from parent; end",

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use mt_core::{Driver, Error, ErrorKind, FactoryContext, Placement, Result, TenantId};
+use mt_core::{Driver, Error, ErrorKind, FactoryContext, Placement, Result, Revoked, TenantId};
 use mt_remote::{ExclusiveLock, Look, NotSwitched, switch_placement};
 
 use super::changed;
@@ -57,6 +57,8 @@ pub(super) struct Replacement {
     pub(super) after: Placement,
     pub(super) old: Option<Old>,
     pub(super) new: Place,
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(super) revoked: Revoked,
     #[expect(dead_code, reason = "held for its drop")]
     pub(super) lock: ExclusiveLock,
     #[expect(dead_code, reason = "held for its drop")]

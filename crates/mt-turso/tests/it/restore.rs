@@ -364,6 +364,9 @@ async fn a_restore_that_dies_on_the_way_can_be_repeated_or_removed() {
             }
             trial.server.data_faults().clear();
             if newcomer {
+                // What is there is not the tenant's, and not in the way of the copy either.
+                trial.copy.restore(&trial.factory, &whose).await.unwrap();
+                drop(trial.factory.get_adapters(&whose).await.unwrap());
                 trial.factory.deprovision(&whose).await.unwrap();
                 let error = trial.factory.describe(&whose).await.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::TenantNotFound);

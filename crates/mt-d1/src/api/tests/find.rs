@@ -100,6 +100,10 @@ async fn deleting_is_repeated_until_it_is_answered() {
     server.on(&line, [Reply::Torn]);
     let error_of = server.hasty().delete(UUID).await.unwrap_err();
     expect(&error_of, ErrorKind::OutcomeUnknown, "cannot delete the database");
+    // A refusal of the second says nothing of the first.
+    server.on(&line, [Reply::Torn, error(403, 10000, "Authentication error")]);
+    let error_of = server.hasty().delete(UUID).await.unwrap_err();
+    expect(&error_of, ErrorKind::OutcomeUnknown, "Authentication error");
     // What a gateway does not know is not what the service does not know.
     server.on(&line, [Reply::Html(404)]);
     let error_of = server.hasty().delete(UUID).await.unwrap_err();

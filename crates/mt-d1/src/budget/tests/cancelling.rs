@@ -138,6 +138,36 @@ fn it_outlives_the_runtime_that_made_it() {
     assert!(weak.upgrade().is_none());
 }
 
+/// The same where the clock stands still without a time to wake at.
+#[test]
+fn a_clock_that_hears_no_bell_is_replaced() {
+    let settings = crate::BudgetSettings {
+        requests: 100,
+        window: Duration::from_secs(10),
+        database_concurrency: 1,
+        ..crate::BudgetSettings::default()
+    };
+    let budget = Budget::new(settings).unwrap();
+    let new = || Builder::new_current_thread().enable_time().build().unwrap();
+    let (idle, alive) = (new(), new());
+    let lane = tenant(1);
+    let held = idle.block_on(budget.acquire(&lane, Some("one"), PATIENT)).unwrap();
+    let mut waiting = Box::pin(budget.acquire(&lane, Some("one"), PATIENT));
+    idle.block_on(async {
+        assert!(waiting.as_mut().now_or_never().is_none());
+        // The clock looks once, and waits for news.
+        sleep(Duration::from_millis(10)).await;
+    });
+    // More than there are at once, so that somebody has to wake.
+    alive.block_on(async {
+        for _ in 0..20 {
+            let patience = Duration::from_secs(8);
+            drop(budget.acquire(&Lane::Control, None, patience).await.unwrap());
+        }
+    });
+    drop((waiting, held, idle));
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_left_of_a_budget_without_requests() {
     let budget = budget();

@@ -250,6 +250,16 @@ async fn a_forecast_comes_true() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn nothing_to_do_takes_no_time_even_where_nothing_is_left() {
+    let service = Service::new(Counts::Fixed, LIMIT - 1);
+    let budget = budget();
+    service.send(&budget, &Lane::Control, None).await;
+    assert_eq!(budget.usage().remaining, Some(0));
+    assert_eq!(budget.forecast(0), Duration::ZERO);
+    assert!(budget.forecast(1) > Duration::ZERO);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 

@@ -64,7 +64,10 @@ export function takeCopy(sql) {
     // A virtual table's rows are referred to by their number.
     if (type === "virtual" && !columns.includes("rowid")) columns.unshift("rowid");
     const list = columns.map(packed).join(", ");
-    const cells = [...sql.exec(`SELECT ${list} FROM ${quoted(name)}`).raw()];
+    // JSON has no negative zero.
+    const whole = (cell) => (Object.is(cell, -0) ? "e-0.0" : cell);
+    const read = sql.exec(`SELECT ${list} FROM ${quoted(name)}`).raw();
+    const cells = [...read].map((row) => row.map(whole));
     return { name, columns, cells };
   });
   const hasSequence = schemaOf(sql).some(({ name }) => name === "sqlite_sequence");
