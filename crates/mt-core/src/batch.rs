@@ -84,16 +84,9 @@ fn changes_rows(text: &str, lane: &Lane<'_>) -> bool {
     }
 }
 
-/// The word that `text` begins with, in capitals; none, where it is not one statement. PostgreSQL
-/// sees to that itself.
+/// The word that `text` begins with, in capitals; none, where it is not one statement.
 fn verb(text: &str, backend: DbBackend) -> String {
-    let statement = match (backend, sql::split_statements(text).as_slice()) {
-        (DbBackend::Sqlite, [one]) => one,
-        (DbBackend::Sqlite, _) => "",
-        _ => text.trim_start(),
-    };
-    let end = statement.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(statement.len());
-    statement[..end].to_ascii_uppercase()
+    sql::verb(text, backend).unwrap_or_default().to_ascii_uppercase()
 }
 
 impl From<Statement> for Step {
@@ -226,6 +219,18 @@ impl<'a> Batch<'a> {
 
     /// Runs the steps in `transaction`, which is theirs alone.
     pub(crate) async fn run(self, transaction: DataTransaction) -> Result<Vec<ExecResult>, DbErr> {
+        match self.run_in(&transaction).await {
+            Ok(results) => transaction.commit().await.map(|()| results),
+            Err(error) => {
+                if let Err(error) = transaction.rollback().await {
+                    tracing::debug!(error = %error, "a refused batch did not roll back cleanly");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn run_in(self, transaction: &DataTransaction) -> Result<Vec<ExecResult>, DbErr> {
         let mut results = Vec::with_capacity(self.steps.len());
         for (place, Step { statement, guard }) in self.steps.into_iter().enumerate() {
             let found = match guard {
@@ -238,13 +243,9 @@ impl<'a> Batch<'a> {
                 }
             };
             if let Some(error) = guard.and_then(|guard| guard.refusal(place, found)) {
-                if let Err(error) = transaction.rollback().await {
-                    tracing::debug!(error = %error, "a refused batch did not roll back cleanly");
-                }
                 return Err(named(error, self.inner).into_db_err());
             }
         }
-        transaction.commit().await?;
         Ok(results)
     }
 

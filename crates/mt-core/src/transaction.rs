@@ -166,6 +166,11 @@ impl DataTransaction {
     }
 
     async fn roll_back(self) -> Result<(), DbErr> {
+        if self.backend == DbBackend::Sqlite && self.whole.failed.swap(false, Ordering::SeqCst) {
+            // sqlx goes on counting a transaction that SQLite has ended, and would take the next one
+            // on this connection for a part of it. Asking begins one that can be rolled back.
+            drop(self.ended_by_engine().await);
+        }
         match self.open {
             Open::SeaOrm(transaction) => transaction.rollback().await,
             Open::Driver(transaction) => transaction.rollback().await,

@@ -2,7 +2,10 @@ use std::{path::Path, time::Duration};
 
 use sea_orm::{
     DatabaseConnection, SqlxSqliteConnector,
-    sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlx::{
+        self, Connection as _, SqliteConnection,
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    },
 };
 
 use crate::SqliteConfig;
@@ -56,8 +59,23 @@ pub(crate) fn connect(path: &Path, config: &SqliteConfig, purpose: Use) -> Datab
         // A local file does not go away; asking first would cost each statement a round trip to
         // the connection's thread.
         .test_before_acquire(false)
+        .after_release(|connection, _| Box::pin(is_outside_transactions(connection)))
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_lazy_with(options);
     SqlxSqliteConnector::from_sqlx_sqlite_pool(pool)
+}
+
+/// Whether a connection may be used again.
+///
+/// Where SQLite ends a transaction by itself (`OR ROLLBACK`, `RAISE(ROLLBACK)`, a full disk), sqlx
+/// 0.9.0 goes on counting it: its rollback fails, and so does not count. The next transaction would
+/// be a savepoint for it, and rolling that back would leave a transaction open in which all later
+/// writes are acknowledged and lost.
+async fn is_outside_transactions(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    if connection.is_in_transaction() {
+        // The rollback of one that was dropped may still be on its way.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
 }

@@ -5,7 +5,7 @@ use std::sync::{
 
 use mt_core::{DataAdapters, DataTransaction, ErrorKind, TenantId};
 use sea_orm::{
-    ConnectionTrait as _, DbBackend, DbErr, TransactionError, TransactionSession as _,
+    ConnectionTrait as _, DbBackend, DbErr, Statement, TransactionError, TransactionSession as _,
     TransactionTrait as _,
 };
 
@@ -161,8 +161,22 @@ pub(crate) async fn a_transaction_ended_by_the_engine_is_over(trial: &Trial<'_>)
         trial.expect_rows(&tenant, &[row(1, "before")], "after the engine ended it").await?;
     }
     probe::insert(&data, 2, "after").await.doing("insert after the engine ended one")?;
-    let expected = [row(1, "before"), row(2, "after")];
-    trial.expect_rows(&tenant, &expected, "after the engine ended one and an insert").await
+    let mut expected = vec![row(1, "before"), row(2, "after")];
+    trial.expect_rows(&tenant, &expected, "after the engine ended one and an insert").await?;
+
+    // Whoever uses the same connection next, and rolls back, leaves nothing open either.
+    let statement = Statement::from_string(probe::backend(&data), text);
+    for id in 3..8 {
+        let ended = data.batch(vec![statement.clone()]).await;
+        ensure!(ended.is_err(), "a batch of `{text}` succeeded");
+        let next = data.begin().await.doing("begin after the engine ended one")?;
+        probe::insert(&next, 9, "gone").await.doing("insert in a transaction")?;
+        next.rollback().await.doing("rollback after the engine ended one")?;
+        probe::insert(&data, id, "kept").await.doing("insert after a rollback")?;
+        expected.push(row(id, "kept"));
+        trial.expect_rows(&tenant, &expected, "after a rollback and an insert").await?;
+    }
+    Ok(())
 }
 
 pub(crate) async fn a_savepoint_is_rolled_back_alone(trial: &Trial<'_>) -> Outcome {

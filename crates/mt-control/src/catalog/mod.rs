@@ -23,7 +23,10 @@ use sea_orm::{
     ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, QueryFilter as _,
     QueryOrder as _, RuntimeErr, SqlErr, SqlxSqliteConnector,
     sea_query::{Expr, OnConflict},
-    sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlx::{
+        Connection as _,
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    },
 };
 
 use entity::{deployment, tenant};
@@ -73,6 +76,8 @@ impl Catalog {
             .max_connections(1)
             .acquire_timeout(BUSY_TIMEOUT)
             .test_before_acquire(false)
+            // One that SQLite ended by itself, as on a full disk, sqlx goes on counting.
+            .after_release(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_lazy_with(options);

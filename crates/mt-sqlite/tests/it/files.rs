@@ -3,7 +3,10 @@
 use std::fs;
 
 use mt_core::{DatabaseFactory as _, ErrorKind, FactoryContext};
-use sea_orm::{ConnectionTrait as _, TransactionSession as _, TransactionTrait as _};
+use mt_sqlite::SqliteConfig;
+use sea_orm::{
+    ConnectionTrait as _, DbBackend, Statement, TransactionSession as _, TransactionTrait as _,
+};
 
 use crate::{builder, context, factory, tenant};
 
@@ -145,7 +148,7 @@ async fn the_image_and_a_provisioned_file_are_written_ahead_and_durable() {
     for (pragma, expected) in [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1")]
     {
         let statement = format!("SELECT CAST({pragma} AS text) AS v FROM pragma_{pragma}");
-        let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, statement);
+        let statement = Statement::from_string(DbBackend::Sqlite, statement);
         let row = data.query_one_raw(statement).await.unwrap().unwrap();
         assert_eq!(row.try_get::<String>("", "v").unwrap(), expected, "{pragma}");
     }
@@ -184,14 +187,51 @@ async fn nothing_goes_on_alone_after_the_engine_rolled_back() {
     transaction.execute_unprepared("INSERT INTO t VALUES (3)").await.unwrap_err();
     transaction.commit().await.unwrap_err();
 
-    let count =
-        sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, "SELECT count(*) AS n FROM t");
+    let count = Statement::from_string(DbBackend::Sqlite, "SELECT count(*) AS n FROM t");
     let row = data.query_one_raw(count).await.unwrap().unwrap();
     assert_eq!(row.try_get::<i64>("", "n").unwrap(), 1);
 }
 
 /// SQLite commits a statement that returns rows when it is stepped to its end or reset, and says
 /// only in the first case how that went.
+/// Dropped or nested, with nobody to say that the engine has ended it: whoever has the connection
+/// next begins a transaction of its own.
+#[tokio::test]
+async fn a_connection_with_a_transaction_that_is_over_is_not_used_again() {
+    const ENDS: &str = "INSERT OR ROLLBACK INTO t VALUES (1)";
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = SqliteConfig::default();
+    (config.directory, config.max_connections) = (directory.path().to_owned(), 1);
+    let factory = builder(directory.path(), &context()).with_config(config).build().unwrap();
+    let acme = tenant("acme");
+    factory.provision(&acme).await.unwrap();
+    let data = factory.get_adapters(&acme).await.unwrap();
+    data.execute_unprepared("CREATE TABLE t (n INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)")
+        .await
+        .unwrap();
+    for round in 0..6 {
+        let outer = data.begin().await.unwrap();
+        if round % 2 == 0 {
+            outer.execute_unprepared(ENDS).await.unwrap_err();
+            drop(outer);
+        } else {
+            let inner = outer.begin().await.unwrap();
+            inner.execute_unprepared(ENDS).await.unwrap_err();
+            drop(inner.rollback().await);
+            drop(outer.rollback().await);
+        }
+        let next = data.begin().await.unwrap();
+        next.execute_unprepared("INSERT INTO t VALUES (100)").await.unwrap();
+        next.rollback().await.unwrap();
+        data.execute_unprepared(&format!("INSERT INTO t VALUES ({})", round + 2)).await.unwrap();
+    }
+    data.close(std::time::Duration::from_secs(5)).await.unwrap();
+    let data = factory.get_adapters(&acme).await.unwrap();
+    let count = Statement::from_string(DbBackend::Sqlite, "SELECT count(*) FROM t");
+    let row = data.query_one_raw(count).await.unwrap().unwrap();
+    assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), 7);
+}
+
 #[tokio::test]
 async fn an_insert_that_returns_its_row_is_not_acknowledged_before_its_commit() {
     let home = tempfile::tempdir().unwrap();
@@ -206,12 +246,8 @@ async fn an_insert_that_returns_its_row_is_not_acknowledged_before_its_commit() 
         data.execute_unprepared(table).await.unwrap();
     }
     // What is deferred is checked by the commit, as a full disk would be found by it.
-    let insert = || {
-        sea_orm::Statement::from_string(
-            sea_orm::DbBackend::Sqlite,
-            "INSERT INTO child VALUES (1) RETURNING p",
-        )
-    };
+    let insert =
+        || Statement::from_string(DbBackend::Sqlite, "INSERT INTO child VALUES (1) RETURNING p");
     assert!(data.query_one_raw(insert()).await.is_err());
     assert!(data.query_all_raw(insert()).await.is_err());
 }
@@ -225,8 +261,8 @@ async fn the_log_is_folded_into_the_file_while_rows_are_inserted() {
     let data = factory.get_adapters(&acme).await.unwrap();
     data.execute_unprepared("CREATE TABLE t (id integer PRIMARY KEY, x text)").await.unwrap();
     for _ in 0..1_500 {
-        let insert = sea_orm::Statement::from_sql_and_values(
-            sea_orm::DbBackend::Sqlite,
+        let insert = Statement::from_sql_and_values(
+            DbBackend::Sqlite,
             "INSERT INTO t (x) VALUES (?) RETURNING id",
             ["x".repeat(4_000).into()],
         );
