@@ -20,6 +20,9 @@ Settings come from flags, then the environment, then the settings file, then the
   [d1]
     account_id                MT_D1__ACCOUNT_ID  required, and so is:
     api_token                 MT_D1__API_TOKEN
+  [postgres]
+    admin_url                 MT_POSTGRES__ADMIN_URL  required, and so is:
+    role_secret               MT_POSTGRES__ROLE_SECRET
   [turso]
     organization              MT_TURSO__ORGANIZATION  required, and so are:
     group                     MT_TURSO__GROUP

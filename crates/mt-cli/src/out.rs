@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     fmt::{self, Display},
     io::{self, ErrorKind, IsTerminal as _, Write},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -41,14 +42,14 @@ impl Out {
     /// Writes a line of the answer.
     pub(crate) fn line(&self, line: impl Display) {
         let inner = &mut *self.lock();
-        if let Err(error) = writeln!(inner.answers, "{line}") {
+        if let Err(error) = writeln!(inner.answers, "{}", printable(&line.to_string())) {
             inner.fault.get_or_insert(error);
         }
     }
 
     /// Writes a remark or an error. There is nowhere to tell that this failed.
     pub(crate) fn remark(&self, line: impl Display) {
-        drop(writeln!(self.lock().remarks, "{line}"));
+        drop(writeln!(self.lock().remarks, "{}", printable(&line.to_string())));
     }
 
     /// Flushes the answer, and tells whether all of it was written. A reader that has seen enough
@@ -67,8 +68,33 @@ impl Out {
     }
 }
 
+/// `text` with its control characters written out: what somebody put into a backup or a row must not
+/// steer the terminal.
+fn printable(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    Cow::Owned(shown)
+}
+
 impl fmt::Debug for Out {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Out").field("terminal", &self.terminal).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_told_steers_the_terminal() {
+        assert_eq!(printable("ä\n\t|"), "ä\n\t|");
+        assert_eq!(printable("\x1b]0;x\x07\r\u{9b}2J"), "\\u{1b}]0;x\\u{7}\\r\\u{9b}2J");
     }
 }

@@ -11,12 +11,14 @@ use std::{
     sync::Arc,
 };
 
+use async_trait::async_trait;
 use figment::{
     Figment, Metadata,
     value::{Dict, Value},
 };
 use mt_core::{
-    DatabaseFactory, DeploymentId, Error, ErrorKind, FactoryContext, Registry, Result, TenantId,
+    DatabaseFactory, DeploymentId, Error, ErrorKind, FactoryContext, Placement, PlacementStore,
+    Registry, Result, TenantId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -204,7 +206,7 @@ impl Settings {
 
     /// Whether the provider refuses the kind of a value, or a setting by its name.
     fn is_mistyped(&self, table: &serde_json::Map<String, serde_json::Value>) -> bool {
-        let context = FactoryContext::new(DeploymentId::random());
+        let context = context_to_check(DeploymentId::random());
         let made = self.registry.create(&self.provider, table.clone().into(), context);
         made.err().is_some_and(|error| {
             let causes = iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
@@ -228,7 +230,7 @@ impl Settings {
     /// Makes the provider's factory once and drops it, before anything is touched.
     fn check(&self) -> Result<()> {
         // Making a factory does no I/O, so any installation will do.
-        self.factory(FactoryContext::new(DeploymentId::random())).map(drop)
+        self.factory(context_to_check(DeploymentId::random())).map(drop)
     }
 
     /// Makes the provider's factory, for one installation: `context` is the catalog's.
@@ -321,6 +323,36 @@ impl fmt::Debug for Settings {
     }
 }
 
+/// A context for a factory that is only looked at, as the catalog's would be: with a store that can
+/// change.
+pub(crate) fn context_to_check(deployment: DeploymentId) -> FactoryContext {
+    FactoryContext::new(deployment).with_placements(Arc::new(NoPlacements))
+}
+
+/// The placements of an installation without tenants.
+#[derive(Clone, Copy, Debug)]
+struct NoPlacements;
+
+#[async_trait]
+impl PlacementStore for NoPlacements {
+    async fn get(&self, _tenant: &TenantId) -> Result<Option<Placement>> {
+        Ok(None)
+    }
+
+    async fn compare_and_set(
+        &self,
+        tenant: &TenantId,
+        _expected: &Placement,
+        _new: &Placement,
+    ) -> Result<()> {
+        Err(Error::new(ErrorKind::TenantNotFound, "there is no such tenant").with_tenant(tenant))
+    }
+
+    fn can_change(&self) -> bool {
+        true
+    }
+}
+
 /// Refuses what is neither a setting nor a table of a provider: a misspelt setting that is silently
 /// ignored makes databases in the wrong place.
 fn check_key(
@@ -333,7 +365,9 @@ fn check_key(
     let linked = registry.names();
     let is_table = matches!(value, Value::Dict(..));
     // Whether the chosen provider is linked, the registry says best.
-    if Common::KEYS.contains(&key) || is_table && (linked.contains(&key) || key == provider) {
+    let is_chosen = linked.contains(&key) || key == provider;
+    // What another program of this installation is told of a provider of its own is none of ours.
+    if Common::KEYS.contains(&key) || is_table && (is_chosen || Registry::is_known(key)) {
         return Ok(());
     }
     let place =

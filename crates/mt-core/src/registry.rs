@@ -84,6 +84,11 @@ impl Registry {
         self.0.keys().copied().collect()
     }
 
+    /// Whether `name` is a provider of the `multi-tenancy` crate, linked into this program or not.
+    pub fn is_known(name: &str) -> bool {
+        KNOWN.contains(&name)
+    }
+
     /// Makes the factory of provider `name` from `settings`, a JSON object.
     ///
     /// # Errors

@@ -22,8 +22,7 @@ pub fn verify_and_stamp(
 ) -> mt_core::Result<()> {
     let opening = || Error::sqlite("open the copy");
     let mut connection = Connection::open(file.path()).map_err(opening())?;
-    let found = find_stamp(&connection)?.ok_or_else(|| Stamp::missing(&manifest.tenant))?;
-    found.check(manifest.deployment, &manifest.tenant, manifest.generation)?;
+    require_stamp_of(manifest, find_stamp(&connection)?)?;
     let verdict: String = connection
         .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
         .map_err(opening())?;
@@ -44,6 +43,24 @@ pub fn verify_and_stamp(
     connection.pragma_update(None, "journal_mode", "WAL").map_err(stamping())?;
     connection.close().map_err(|(_, e)| stamping()(e))?;
     Ok(())
+}
+
+/// Refuses a copy with another stamp than its manifest says: not the tenant's database is wrong then,
+/// but the copy.
+fn require_stamp_of(manifest: &BackupManifest, found: Option<Stamp>) -> mt_core::Result<()> {
+    let BackupManifest { deployment, tenant, generation, .. } = manifest;
+    let is_stamped = match found {
+        None => "carries no stamp".to_owned(),
+        Some(found) if found.check(*deployment, tenant, *generation).is_ok() => return Ok(()),
+        Some(Stamp { deployment, tenant, generation, .. }) => {
+            format!("is stamped for tenant `{tenant}` of {deployment}, generation {generation}")
+        }
+    };
+    let message = format!(
+        "the copy {is_stamped}; its manifest says `{tenant}` of {deployment}, generation \
+         {generation}, so one of the two was changed"
+    );
+    Err(mt_core::Error::new(mt_core::ErrorKind::ForeignDatabase, message))
 }
 
 /// Gives a file in WAL mode pages of 4096 bytes and no auto-vacuum, where it has others: what

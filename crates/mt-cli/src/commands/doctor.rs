@@ -14,7 +14,7 @@ use crate::{
     Exit,
     answer::{Answer, Failure},
     application::{Site, close},
-    settings::Effective,
+    settings::{Effective, context_to_check},
 };
 
 /// How long a provider may take to answer.
@@ -79,7 +79,7 @@ async fn look_at_catalog(site: &Site) -> (CatalogHealth, FactoryContext) {
     let path = site.catalog_path().display().to_string();
     let mut health = CatalogHealth { path, made: site.is_made(), ..CatalogHealth::default() };
     // Looking at the provider takes some deployment.
-    let stranger = FactoryContext::new(DeploymentId::random());
+    let stranger = context_to_check(DeploymentId::random());
     if !health.made {
         return (health, stranger);
     }
@@ -99,7 +99,7 @@ async fn look_at_catalog(site: &Site) -> (CatalogHealth, FactoryContext) {
         }
         Err(error) => health.fault = Some(error.to_chain()),
     }
-    let context = FactoryContext::new(catalog.deployment());
+    let context = context_to_check(catalog.deployment());
     close(&catalog).await;
     (health, context)
 }

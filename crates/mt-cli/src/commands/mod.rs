@@ -69,7 +69,8 @@ async fn work(
 
 /// Says beforehand what a command will cost. A remark: the answer is not known yet.
 fn tell(site: &Site, forecast: Forecast, out: &Out) {
-    out.remark(format_args!("{forecast} at the rate limit of {}", site.settings.provider()));
+    let provider = site.settings.provider();
+    out.remark(format_args!("{forecast} at the rate limit of {provider}, unless others spend it"));
 }
 
 /// Whether a command makes the installation where there is none.

@@ -77,6 +77,8 @@ async fn doctor_reaches_the_api_and_tells_no_secret() {
     assert!(ran.out.contains("d1: answers"), "{}", ran.out);
     assert!(ran.out.contains("d1.api_token = (set, not shown)"), "{}", ran.out);
     assert!(!ran.out.contains(remote.server.api_token()), "{}", ran.out);
+    let json = remote.run(&["doctor", "--json"]).await.done().json();
+    assert_eq!(json["provider"]["capabilities"]["restore"], true, "{json}");
 
     let mut wrong = remote.server.environment();
     let token = wrong.iter_mut().find(|(name, _)| name.ends_with("API_TOKEN")).unwrap();
@@ -85,6 +87,18 @@ async fn doctor_reaches_the_api_and_tells_no_secret() {
     let ran = remote.place.run_in(&application, &wrong, &["--provider", "d1", "doctor"]).await;
     assert_eq!(ran.exit, Exit::Failed, "{ran:?}");
     assert!(!format!("{ran:?}").contains("hunter2"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_the_catalog_can_be_set() {
+    let remote = Remote::start().await;
+    let mut environment = remote.server.environment();
+    environment.push(("MT_D1__BOOKMARK_BEFORE_MIGRATIONS", "true".to_owned()));
+    let application = Application::<Migrator>::new();
+    for command in [&["provision", "acme"][..], &["doctor"], &["migrate-all"], &["status"]] {
+        let args = [&["--provider", "d1"], command].concat();
+        remote.place.run_in(&application, &environment, &args).await.done();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
