@@ -45,11 +45,11 @@ async fn an_inner_layer_cannot_change_the_tenant() {
     let outer = |id: &'static str| {
         let inner = Fleet::of(&["acme"]);
         let outer = Fleet::of(&["acme", "globex"]);
-        async move {
+        Box::pin(async move {
             let inner = app(inner.await.layer().with_header(HEADER));
             let name = move |_: &_| Ok(Some(mt_core::TenantId::new(id)?));
             send(&inner.layer(outer.await.layer().with_resolver(name)), request("acme")).await
-        }
+        })
     };
     let same = outer("acme").await;
     assert_eq!((same.status, &*same.text), (StatusCode::OK, "acme"));

@@ -45,6 +45,16 @@ pub fn only_reads(sql: &str, backend: DbBackend) -> bool {
     Statements::new(sql, backend).all(|statement| statement.only_reads(backend))
 }
 
+/// The word that `sql` begins with; none, where it is not one statement.
+pub(crate) fn verb(sql: &str, backend: DbBackend) -> Option<&str> {
+    let mut statements = Statements::new(sql, backend).filter(|statement| !statement.0.is_empty());
+    let first = statements.next().filter(|_| statements.next().is_none())?;
+    match first.0.first() {
+        Some(Token::Word(word)) => Some(word),
+        _ => None,
+    }
+}
+
 /// Whether `name` is anywhere in `sql`.
 fn contains(sql: &str, name: &str) -> bool {
     let parts = sql.as_bytes().windows(name.len());

@@ -2,6 +2,8 @@
 
 mod programs;
 mod server;
+mod shared;
 
 pub use programs::{fetch, find};
 pub use server::{Postgres, PostgresBuilder};
+pub use shared::SharedPostgres;

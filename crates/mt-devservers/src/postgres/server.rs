@@ -34,6 +34,7 @@ pub struct Postgres {
     process: Mutex<Process>,
     port: u16,
     password: String,
+    role_secret: String,
 }
 
 /// What a [`Postgres`] is started with.
@@ -116,7 +117,8 @@ impl PostgresBuilder {
         let process = Process::start_with(Path::new(&program), &args, Ending::Quit, |folder| {
             prepare(&programs, user.as_ref(), folder, &password, self.tls.as_ref())
         })?;
-        Ok(Postgres { process: process.into(), port, password })
+        let role_secret = Uuid::new_v4().simple().to_string();
+        Ok(Postgres { process: process.into(), port, password, role_secret })
     }
 
     fn command(&self, programs: &Path, user: Option<&User>, port: u16) -> (String, Vec<String>) {
@@ -223,7 +225,10 @@ impl Postgres {
 
     /// What our command line needs to reach it.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        vec![("MT_POSTGRES__ADMIN_URL", self.url())]
+        vec![
+            ("MT_POSTGRES__ADMIN_URL", self.url()),
+            ("MT_POSTGRES__ROLE_SECRET", self.role_secret.clone()),
+        ]
     }
 
     /// Its port, on 127.0.0.1.

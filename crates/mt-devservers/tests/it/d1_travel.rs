@@ -70,7 +70,7 @@ async fn what_was_is_restored_exactly_and_back_again() {
     assert_eq!(site.rows(&id, schema).await, schema_before);
     let found = site.rows(&id, "select w from words where words match 'hello'").await;
     assert_eq!(found, json!([["hello"]]));
-    assert_eq!(site.rows(&id, "select seq from sqlite_sequence").await, json!([[16]]));
+    assert_eq!(site.rows(&id, "select seq from sqlite_sequence").await, json!([[17]]));
     restore(&site, &id, &format!("?bookmark={second}")).await;
     assert_eq!(site.rows(&id, "select count(*) from parent").await, json!([[1]]));
     restore(&site, &id, &format!("?bookmark={}", answer["bookmark"].as_str().unwrap())).await;

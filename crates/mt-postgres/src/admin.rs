@@ -1,0 +1,106 @@
+//! The connections by which databases and roles are made, looked at and removed.
+
+use std::fmt;
+
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{
+    PostgresConfig,
+    error::{Error, Result},
+    names::{Identity, Part},
+};
+
+/// How many connections are used for it at most.
+const CONNECTIONS: u32 = 4;
+
+/// A way to the server's own database, as the role of the settings.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pool: PgPool,
+    server: PgConnectOptions,
+}
+
+impl Admin {
+    pub(crate) fn new(server: PgConnectOptions, config: &PostgresConfig) -> Self {
+        // That something is there already is no news.
+        let quiet = [("client_min_messages", "warning")];
+        let server = server.application_name("mt-postgres").options(quiet);
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(config.acquire_timeout())
+            .idle_timeout(crate::connect::IDLE)
+            .connect_lazy_with(server.clone());
+        Self { pool, server }
+    }
+
+    pub(crate) const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// How to reach the server, for connections to other databases.
+    pub(crate) const fn server(&self) -> &PgConnectOptions {
+        &self.server
+    }
+
+    /// Runs statements without parameters. Several are one transaction.
+    pub(crate) async fn run(&self, action: &'static str, sql: String) -> Result<()> {
+        self.pool
+            .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
+            .await
+            .map(drop)
+            .map_err(Error::server(action))
+    }
+
+    /// A connection to a tenant's database that acts as one of its roles: what is in there may not
+    /// act as whoever administers the server.
+    pub(crate) async fn enter(
+        &self,
+        database: &str,
+        identity: &Identity,
+        part: Part,
+    ) -> Result<PgConnection> {
+        let options = self.server.clone().database(database);
+        let action = "connect to the tenant's database";
+        let mut connection = options.connect().await.map_err(Error::server(action))?;
+        run(&mut connection, action, set_role(identity, part)).await?;
+        Ok(connection)
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+/// Runs statements without parameters on `connection`. Several are one transaction.
+pub(crate) async fn run(
+    connection: &mut PgConnection,
+    action: &'static str,
+    sql: String,
+) -> Result<()> {
+    connection
+        .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
+        .await
+        .map(drop)
+        .map_err(Error::server(action))
+}
+
+/// The statement that makes a connection act as a role.
+pub(crate) fn set_role(identity: &Identity, part: Part) -> String {
+    format!("SET ROLE {}", ident(&identity.role(part)))
+}
+
+/// A name, quoted.
+pub(crate) fn ident(name: &str) -> String {
+    escape_identifier(name)
+}
+
+/// A text, quoted.
+pub(crate) fn literal(text: &str) -> String {
+    escape_literal(text)
+}

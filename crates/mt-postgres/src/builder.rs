@@ -1,0 +1,78 @@
+use std::time::Duration;
+
+use mt_core::{FactoryContext, Result};
+
+use crate::{NAME, PostgresConfig, PostgresFactory, config::config_error, names::RULES};
+
+/// Makes a [`PostgresFactory`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct PostgresFactoryBuilder {
+    config: PostgresConfig,
+    context: Option<FactoryContext>,
+}
+
+impl PostgresFactoryBuilder {
+    /// How the server is reached by a role that may make databases and roles. Required.
+    pub fn with_admin_url(mut self, admin_url: impl Into<String>) -> Self {
+        self.config.admin_url = admin_url.into();
+        self
+    }
+
+    /// What the passwords of all tenants' roles are derived from. Required.
+    pub fn with_role_secret(mut self, role_secret: impl Into<String>) -> Self {
+        self.config.role_secret = role_secret.into();
+        self
+    }
+
+    /// What every database's name starts with. Default `tenant_`.
+    pub fn with_database_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.config.database_prefix = prefix.into();
+        self
+    }
+
+    /// The most connections to one tenant's database for requests. Default 4.
+    pub fn with_max_connections(mut self, connections: u32) -> Self {
+        self.config.max_connections = connections;
+        self
+    }
+
+    /// How long `deprovision` waits for those who use the database. Default 30 seconds.
+    pub fn with_drain_timeout(mut self, timeout: Duration) -> Self {
+        self.config.drain_timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Takes all settings at once, in the place of what was set before.
+    pub fn with_config(mut self, config: PostgresConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The installation, placements and schema. Required.
+    pub fn with_context(mut self, context: FactoryContext) -> Self {
+        self.context = Some(context);
+        self
+    }
+
+    /// Checks everything; connects to nothing yet.
+    ///
+    /// # Errors
+    /// `Config`, naming the setting.
+    pub fn build(self) -> Result<PostgresFactory> {
+        let server = self.config.check()?;
+        RULES.check_prefix(&self.config.database_prefix).map_err(|e| e.with_provider(NAME))?;
+        if self.config.database_prefix.is_empty() {
+            return Err(config_error(
+                "`database_prefix` is empty; expected one that tells tenants' databases from all \
+                 others of the server",
+            ));
+        }
+        let context = self.context.ok_or_else(|| {
+            config_error(
+                "no context; expected `with_context`, with the deployment to stamp databases for",
+            )
+        })?;
+        Ok(PostgresFactory::new(self.config, context, server))
+    }
+}

@@ -1,0 +1,102 @@
+use mt_core::ErrorKind;
+use sqlx::error::Error as Sqlx;
+
+use crate::NAME;
+
+/// What goes wrong in here, one variant per cause.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot {action}")]
+    Server {
+        action: &'static str,
+        #[source]
+        source: Sqlx,
+    },
+    #[error("there is no database `{0}`")]
+    NoDatabase(String),
+    #[error("the database `{0}` is in use; nothing was removed")]
+    InUse(String),
+    #[error("the database `{0}` takes no connections: it is being removed or replaced")]
+    Closed(String),
+    #[error("a database of that name is there and is not this tenant's: {0}")]
+    Taken(&'static str),
+    #[error("a task ended early")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn server(action: &'static str) -> impl FnOnce(Sqlx) -> Self {
+        move |source| Self::Server { action, source }
+    }
+
+    /// The server's code of what is wrong, where it was the server that said so.
+    pub(crate) fn code(&self) -> Option<String> {
+        match self {
+            Self::Server { source: Sqlx::Database(error), .. } => {
+                error.code().map(std::borrow::Cow::into_owned)
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is(&self, code: &str) -> bool {
+        self.code().as_deref() == Some(code)
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Server { source, .. } => kind_of(source),
+            Self::NoDatabase(_) => ErrorKind::TenantNotFound,
+            Self::InUse(_) | Self::Closed(_) => ErrorKind::InUse,
+            Self::Taken(_) => ErrorKind::NameTaken,
+            Self::Task(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+/// There is a database of that name; and what one of two hears who give it at the same moment.
+pub(crate) const DUPLICATE_DATABASE: [&str; 2] = ["42P04", "23505"];
+/// Somebody is connected to it.
+pub(crate) const OBJECT_IN_USE: &str = "55006";
+/// There is none.
+pub(crate) const NO_DATABASE: &str = "3D000";
+
+/// By the server's code (<https://www.postgresql.org/docs/18/errcodes-appendix.html>).
+fn kind_of(error: &Sqlx) -> ErrorKind {
+    let Sqlx::Database(error) = error else {
+        return match error {
+            Sqlx::Configuration(_) | Sqlx::Tls(_) => ErrorKind::Config,
+            Sqlx::Io(_) | Sqlx::PoolTimedOut | Sqlx::PoolClosed | Sqlx::WorkerCrashed => {
+                ErrorKind::Unavailable
+            }
+            _ => ErrorKind::Internal,
+        };
+    };
+    let code = error.code().unwrap_or_default();
+    match &*code {
+        NO_DATABASE => ErrorKind::TenantNotFound,
+        // The database's, and no object's: only connecting is asked about here.
+        "42501" => ErrorKind::TenantNotActive,
+        "28000" | "28P01" => ErrorKind::Unauthenticated,
+        "55000" | OBJECT_IN_USE => ErrorKind::InUse,
+        code if DUPLICATE_DATABASE.contains(&code) => ErrorKind::NameTaken,
+        "53100" => ErrorKind::QuotaExceeded,
+        "53300" | "57P01" | "57P02" | "57P03" | "57014" | "55P03" => ErrorKind::Unavailable,
+        code if code.starts_with("08") || code.starts_with("53") => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
+    }
+}
+
+impl From<Error> for mt_core::Error {
+    fn from(cause: Error) -> Self {
+        let error = Self::new(cause.kind(), cause.to_string()).with_provider(NAME);
+        // The message is the cause's own, so what stands behind it is the cause's source.
+        match cause {
+            Error::Server { source, .. } => error.with_source(source),
+            Error::Task(source) => error.with_source(source),
+            Error::NoDatabase(_) | Error::InUse(_) | Error::Closed(_) | Error::Taken(_) => error,
+        }
+    }
+}

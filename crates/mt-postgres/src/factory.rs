@@ -1,0 +1,249 @@
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
+use mt_core::{
+    BackupManifest, Capabilities, DataAdapters, DatabaseEntry, DatabaseFactory, DatabaseInfo,
+    DatabaseName, FactoryContext, Maintenance, MaintenanceMode, OpenHandles, ReadOnly,
+    RestoreOptions, Result, Secret, Stamp, TenantId,
+};
+use sqlx::postgres::PgConnectOptions;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    NAME, PostgresConfig, PostgresFactoryBuilder,
+    admin::Admin,
+    connect,
+    error::Error,
+    look::Look,
+    names::{Identity, Part, RULES},
+    place::Place,
+    roles::Passwords,
+    sweep::Sweeps,
+};
+
+/// How many databases are looked into, at once.
+const LOOKS_AT_ONCE: usize = 4;
+
+/// A PostgreSQL database of its own for every tenant, on one server.
+pub struct PostgresFactory {
+    pub(crate) config: PostgresConfig,
+    pub(crate) context: FactoryContext,
+    pub(crate) admin: Admin,
+    pub(crate) passwords: Passwords,
+    pub(crate) handles: OpenHandles,
+    pub(crate) sweeps: Sweeps,
+}
+
+impl PostgresFactory {
+    /// Begins to make a factory.
+    pub fn builder() -> PostgresFactoryBuilder {
+        PostgresFactoryBuilder::default()
+    }
+
+    pub(crate) fn new(
+        config: PostgresConfig,
+        context: FactoryContext,
+        server: PgConnectOptions,
+    ) -> Self {
+        let admin = Admin::new(server, &config);
+        let passwords = Passwords::new(Secret::new(config.role_secret.as_str()));
+        Self {
+            config,
+            context,
+            admin,
+            passwords,
+            handles: OpenHandles::default(),
+            sweeps: Sweeps::default(),
+        }
+    }
+
+    /// The tenant's current database, checked, and its roles.
+    pub(crate) async fn ours(&self, tenant: &TenantId) -> Result<(Place, Identity)> {
+        let placement = self.placement(tenant).await?;
+        let name = self.name(tenant, &placement);
+        let place =
+            self.find(&name).await?.ok_or_else(|| Error::NoDatabase(name.as_str().to_owned()))?;
+        let generation = placement.generation;
+        let identity = place.check(self.context.deployment, tenant, generation)?.clone();
+        if !place.is_open {
+            return Err(Error::Closed(place.name).into());
+        }
+        Ok((place, identity))
+    }
+
+    async fn open(&self, tenant: &TenantId) -> Result<DataAdapters> {
+        self.handles.admit(tenant)?;
+        let (place, identity) = self.ours(tenant).await?;
+        let (stamp, _) = place.stamped(tenant)?;
+        let pool = |part| {
+            let (admin, passwords) = (&self.admin, &self.passwords);
+            connect::open(admin, &place, &identity, part, passwords, tenant, &self.config)
+        };
+        let (primary, read) = (pool(Part::Runtime).await?, pool(Part::Reader).await?);
+        let mut opening = DataAdapters::opening(tenant, self.context.deployment, primary)
+            .with_generation(stamp.generation)
+            .with_provider(NAME)
+            .with_read(read, ReadOnly::Engine);
+        if let Some(ledger) = self.context.ledger() {
+            opening = opening.with_ledger(ledger);
+        }
+        let data = opening.open().await?;
+        self.handles.track(&data)?;
+        Ok(data)
+    }
+
+    async fn look_for(&self, tenant: &TenantId) -> Result<DatabaseInfo> {
+        let (place, identity) = self.ours(tenant).await?;
+        let (stamp, _) = place.stamped(tenant)?;
+        let ledger = self.context.ledger();
+        let look = Look::into(&self.admin, &place.name, &identity, ledger).await?;
+        if !look.has_stamp {
+            return Err(Stamp::missing(tenant));
+        }
+        let mut info = DatabaseInfo::new(DatabaseName::from_stored(place.name.as_str()), stamp);
+        if let Some(ledger) = ledger {
+            info = info.with_applied(ledger, look.applied);
+        }
+        Ok(info.with_size_bytes(self.size(&place).await?))
+    }
+
+    async fn size(&self, place: &Place) -> Result<u64> {
+        let size = sqlx::query_scalar::<_, i64>("SELECT pg_database_size($1)").bind(&place.name);
+        let size = size.fetch_one(self.admin.pool()).await;
+        let size = size.map_err(Error::server("ask for the size of the database"))?;
+        Ok(u64::try_from(size).unwrap_or_default())
+    }
+
+    async fn open_for_maintenance(&self, tenant: &TenantId) -> Result<Maintenance> {
+        let (place, identity) = self.ours(tenant).await?;
+        let (stamp, _) = place.stamped(tenant)?;
+        let connection =
+            connect::maintain(&self.admin, &place, &identity, tenant, &self.config).await?;
+        let (deployment, generation) = (self.context.deployment, stamp.generation);
+        // While it is connected the server refuses to drop or rename the database.
+        Maintenance::open(tenant, deployment, generation, connection, ()).await
+    }
+
+    async fn databases(&self) -> Result<Vec<DatabaseEntry>> {
+        let prefix = &self.config.database_prefix;
+        let names = sqlx::query_scalar::<_, String>(
+            "SELECT datname::text FROM pg_database WHERE starts_with(datname::text, $1)",
+        );
+        let names = names.bind(prefix).fetch_all(self.admin.pool()).await;
+        let names = names.map_err(Error::server("list the databases"))?;
+        let entry = |name: String| {
+            let (tenant, generation) = RULES.decode(prefix, &name)?;
+            Some(DatabaseEntry::new(DatabaseName::from_stored(name), tenant, generation))
+        };
+        Ok(names.into_iter().filter_map(entry).collect())
+    }
+}
+
+/// Names the tenant and the provider in every error that leaves.
+fn told<T>(tenant: &TenantId, result: Result<T>) -> Result<T> {
+    result.map_err(|e| {
+        let e = if e.tenant().is_none() { e.with_tenant(tenant) } else { e };
+        e.with_provider(NAME)
+    })
+}
+
+fn unsupported<T>(tenant: &TenantId, what: &str) -> Result<T> {
+    Err(mt_core::Error::unsupported(NAME, what).with_tenant(tenant))
+}
+
+#[async_trait]
+impl DatabaseFactory for PostgresFactory {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::MINIMAL;
+        capabilities.transactions = true;
+        capabilities.savepoints = true;
+        capabilities.streaming = true;
+        capabilities.read_only = ReadOnly::Engine;
+        capabilities.transactional_ddl = true;
+        capabilities.suspend = true;
+        capabilities
+    }
+
+    async fn get_adapters(&self, tenant: &TenantId) -> Result<DataAdapters> {
+        told(tenant, self.open(tenant).await)
+    }
+
+    async fn provision(&self, tenant: &TenantId) -> Result<()> {
+        told(tenant, self.make(tenant).await)
+    }
+
+    async fn deprovision(&self, tenant: &TenantId) -> Result<()> {
+        told(tenant, self.remove_all(tenant).await)
+    }
+
+    fn list(&self) -> BoxStream<'_, Result<DatabaseEntry>> {
+        stream::once(self.databases())
+            .map_ok(|entries| stream::iter(entries.into_iter().map(Ok)))
+            .try_flatten()
+            .map_err(|e: mt_core::Error| e.with_provider(NAME))
+            .boxed()
+    }
+
+    async fn describe(&self, tenant: &TenantId) -> Result<DatabaseInfo> {
+        told(tenant, self.look_for(tenant).await)
+    }
+
+    async fn describe_many(&self, tenants: &[TenantId]) -> Vec<Result<DatabaseInfo>> {
+        // One future each, made here: a closure over borrowed tenants would not be `Send` enough.
+        let looks: Vec<_> = tenants.iter().map(|tenant| self.describe(tenant)).collect();
+        stream::iter(looks).buffered(LOOKS_AT_ONCE).collect().await
+    }
+
+    async fn maintain(&self, tenant: &TenantId, mode: MaintenanceMode) -> Result<Maintenance> {
+        if mode == MaintenanceMode::Exclusive {
+            return unsupported(tenant, "keep others out of a tenant's database meanwhile");
+        }
+        told(tenant, self.open_for_maintenance(tenant).await)
+    }
+
+    async fn suspend(&self, tenant: &TenantId) -> Result<()> {
+        told(tenant, self.block(tenant, true).await)
+    }
+
+    async fn activate(&self, tenant: &TenantId) -> Result<()> {
+        told(tenant, self.block(tenant, false).await)
+    }
+
+    async fn backup(
+        &self,
+        tenant: &TenantId,
+        _sink: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<BackupManifest> {
+        unsupported(tenant, "copy a tenant's database")
+    }
+
+    async fn restore(
+        &self,
+        tenant: &TenantId,
+        _manifest: &BackupManifest,
+        _source: &mut (dyn AsyncRead + Send + Unpin),
+        _options: RestoreOptions,
+    ) -> Result<()> {
+        unsupported(tenant, "put a copy in the place of a tenant's database")
+    }
+}
+
+impl From<PostgresFactory> for Arc<dyn DatabaseFactory> {
+    fn from(factory: PostgresFactory) -> Self {
+        Arc::new(factory)
+    }
+}
+
+impl fmt::Debug for PostgresFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresFactory")
+            .field("config", &self.config)
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}

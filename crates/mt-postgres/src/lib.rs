@@ -1,0 +1,26 @@
+#![doc = include_str!("README.md")]
+
+mod admin;
+mod builder;
+mod comment;
+mod config;
+mod connect;
+mod error;
+mod factory;
+mod furnish;
+mod look;
+mod names;
+mod place;
+mod provision;
+mod remove;
+mod roles;
+mod sweep;
+
+pub use builder::PostgresFactoryBuilder;
+pub use config::PostgresConfig;
+pub use factory::PostgresFactory;
+
+/// The registered name of this provider, which is also its Cargo feature and URL scheme.
+pub const NAME: &str = "postgres";
+
+mt_core::register_factory!(NAME, config::create, config::settings_from_url);

@@ -1,0 +1,139 @@
+//! What databases and roles are called.
+
+use std::time::{Duration, SystemTime};
+
+use mt_core::NameRules;
+use uuid::Uuid;
+
+/// The longest name. The server cuts longer ones off in silence.
+const NAME_BYTES: usize = 63;
+
+/// What is put into a tenant's database's name: never the name of one of the server's own.
+pub(crate) const RULES: NameRules = NameRules::new(NAME_BYTES).without(SYSTEM);
+
+/// Databases of the server and of those who host it.
+const SYSTEM: &[&str] = &[
+    "postgres",
+    "template0",
+    "template1",
+    "azure_maintenance",
+    "azure_sys",
+    "cloudsqladmin",
+    "defaultdb",
+    "rdsadmin",
+];
+
+/// Tells one database, and the roles that came with it, from all others under a prefix.
+///
+/// Behind the prefix stands `--`, which no tenant's name has there: an id starts with a letter or a
+/// digit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Identity {
+    prefix: String,
+    id: String,
+}
+
+/// What a role may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Owns the database and all that is in it; nobody logs in as it.
+    Owner,
+    /// Reads and writes rows, for a tenant's requests.
+    Runtime,
+    /// Reads rows.
+    Reader,
+}
+
+impl Part {
+    pub(crate) const ALL: [Self; 3] = [Self::Owner, Self::Runtime, Self::Reader];
+
+    const fn letter(self) -> char {
+        match self {
+            Self::Owner => 'o',
+            Self::Runtime => 'w',
+            Self::Reader => 'r',
+        }
+    }
+}
+
+impl Identity {
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), id: Uuid::now_v7().simple().to_string() }
+    }
+
+    /// Reads it from the name of the role that owns a database; `None`: it is not one of ours.
+    pub(crate) fn of_owner(prefix: &str, role: &str) -> Option<Self> {
+        Self::read(prefix, 'o', role)
+    }
+
+    /// Reads it from the name of a database that is nobody's, or of any of the roles.
+    pub(crate) fn of_any(prefix: &str, name: &str) -> Option<Self> {
+        ['s', 'o', 'w', 'r'].into_iter().find_map(|letter| Self::read(prefix, letter, name))
+    }
+
+    fn read(prefix: &str, letter: char, name: &str) -> Option<Self> {
+        let id = name.strip_prefix(prefix)?.strip_prefix("--")?;
+        let id = id.strip_prefix(letter)?.strip_prefix('-')?;
+        Uuid::try_parse(id).ok()?;
+        Some(Self { prefix: prefix.to_owned(), id: id.to_owned() })
+    }
+
+    /// When it was made.
+    pub(crate) fn made_at(&self) -> Option<SystemTime> {
+        let timestamp = Uuid::try_parse(&self.id).ok()?.get_timestamp()?;
+        let (seconds, nanoseconds) = timestamp.to_unix();
+        SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))
+    }
+
+    /// The database's name until it is a tenant's.
+    pub(crate) fn spare(&self) -> String {
+        format!("{}--s-{}", self.prefix, self.id)
+    }
+
+    /// The name of one of its roles.
+    pub(crate) fn role(&self, part: Part) -> String {
+        format!("{}--{}-{}", self.prefix, part.letter(), self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mt_core::{Generation, TenantId};
+
+    use super::*;
+
+    #[test]
+    fn no_tenant_has_the_name_of_one_of_the_servers_own() {
+        let name = |prefix: &str, id: &str| {
+            let tenant = TenantId::new(id).unwrap();
+            RULES.encode(prefix, &tenant, Generation::FIRST).as_str().to_owned()
+        };
+        for (prefix, id) in [("post", "gres"), ("template", "0"), ("t", "emplate1")] {
+            let name = name(prefix, id);
+            assert!(!SYSTEM.contains(&name.as_str()), "{name}");
+            assert!(name.contains("--h"), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_ours_is_told_from_tenants_and_fits() {
+        let prefix = "a-prefix-of-23-bytes-00";
+        RULES.check_prefix(prefix).unwrap();
+        let identity = Identity::new(prefix);
+        for name in [identity.spare(), identity.role(Part::Owner), identity.role(Part::Reader)] {
+            assert!(name.len() <= NAME_BYTES, "{name}");
+            assert_eq!(RULES.decode(prefix, &name), None, "{name}");
+        }
+        let owner = identity.role(Part::Owner);
+        assert_eq!(Identity::of_owner(prefix, &owner), Some(identity.clone()));
+        assert_eq!(Identity::of_owner(prefix, &identity.role(Part::Runtime)), None);
+        assert_eq!(Identity::of_owner("other", &owner), None);
+        assert_eq!(Identity::of_owner(prefix, &format!("{owner}x")), None);
+        for name in [identity.spare(), owner, identity.role(Part::Reader)] {
+            assert_eq!(Identity::of_any(prefix, &name), Some(identity.clone()), "{name}");
+        }
+        assert_eq!(Identity::of_any(prefix, &format!("{prefix}acme")), None);
+        let age = identity.made_at().unwrap().elapsed().unwrap();
+        assert!(age < Duration::from_secs(60), "{age:?}");
+    }
+}

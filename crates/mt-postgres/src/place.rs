@@ -1,0 +1,67 @@
+//! Where a tenant's database is, and what the server says of it.
+
+use mt_core::{DeploymentId, Generation, Result, Stamp, TenantId};
+use sqlx::Row as _;
+
+use crate::{admin::Admin, comment::Comment, error::Error, names::Identity};
+
+/// A database that is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    /// Which roles are its; `None`: it is owned by a role that is not of ours.
+    pub(crate) identity: Option<Identity>,
+    pub(crate) comment: Option<Comment>,
+    /// Whether it takes connections.
+    pub(crate) is_open: bool,
+}
+
+impl Place {
+    /// The databases of these names that are there.
+    pub(crate) async fn find(
+        admin: &Admin,
+        prefix: &str,
+        names: &[String],
+    ) -> Result<Vec<Self>, Error> {
+        const SELECT: &str = "SELECT datname::text, rolname::text, datallowconn, \
+            shobj_description(d.oid, 'pg_database') \
+            FROM pg_database d JOIN pg_roles r ON r.oid = datdba WHERE datname = ANY($1)";
+        let action = "look for the tenant's database";
+        let rows = sqlx::query(SELECT).bind(names).fetch_all(admin.pool()).await;
+        let rows = rows.map_err(Error::server(action))?;
+        let place = |row: &sqlx::postgres::PgRow| {
+            let comment: Option<String> = row.try_get(3)?;
+            Ok(Self {
+                name: row.try_get(0)?,
+                identity: Identity::of_owner(prefix, row.try_get(1)?),
+                is_open: row.try_get(2)?,
+                comment: comment.as_deref().and_then(Comment::read),
+            })
+        };
+        rows.iter().map(place).collect::<Result<_, _>>().map_err(Error::server(action))
+    }
+
+    /// The stamp that the server keeps, and the roles that came with it.
+    ///
+    /// # Errors
+    /// `ForeignDatabase`: it has none.
+    pub(crate) fn stamped(&self, tenant: &TenantId) -> Result<(Stamp, &Identity)> {
+        let stamp = self.comment.as_ref().and_then(Comment::stamp);
+        stamp.zip(self.identity.as_ref()).ok_or_else(|| Stamp::missing(tenant))
+    }
+
+    /// The roles of a database that is this tenant's.
+    ///
+    /// # Errors
+    /// `ForeignDatabase`.
+    pub(crate) fn check(
+        &self,
+        deployment: DeploymentId,
+        tenant: &TenantId,
+        generation: Generation,
+    ) -> Result<&Identity> {
+        let (stamp, identity) = self.stamped(tenant)?;
+        stamp.check(deployment, tenant, generation)?;
+        Ok(identity)
+    }
+}

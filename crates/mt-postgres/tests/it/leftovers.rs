@@ -1,0 +1,65 @@
+//! What is left behind by those who die while they make a database, and who removes it.
+
+use std::time::{Duration, SystemTime};
+
+use mt_core::DatabaseFactory as _;
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, postgres::PgConnectOptions,
+};
+use uuid::{NoContext, Timestamp, Uuid};
+
+use crate::support::{Site, context, tenant};
+
+/// Makes what somebody who died `age` ago left: roles, and with `database` a database too.
+async fn leave(admin: &mut PgConnection, prefix: &str, age: Duration, database: Option<&str>) {
+    let then = (SystemTime::now() - age).duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let id = Uuid::new_v7(Timestamp::from_unix(NoContext, then.as_secs(), 0)).simple().to_string();
+    let name = |letter: &str| format!("\"{prefix}--{letter}-{id}\"");
+    let mut statements: Vec<_> =
+        ["o", "w", "r"].map(|letter| format!("CREATE ROLE {}", name(letter))).into();
+    if let Some(comment) = database {
+        let (database, owner) = (name("s"), name("o"));
+        statements.push(format!("CREATE DATABASE {database} OWNER {owner}"));
+        statements.push(format!("COMMENT ON DATABASE {database} IS '{comment}'"));
+    }
+    for sql in statements {
+        admin.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+    }
+}
+
+async fn left(admin: &mut PgConnection, prefix: &str) -> (i64, i64) {
+    let sql = "SELECT (SELECT count(*) FROM pg_database WHERE starts_with(datname::text, $1)), \
+        (SELECT count(*) FROM pg_roles WHERE starts_with(rolname::text, $1))";
+    sqlx::query_as(sql).bind(format!("{prefix}--")).fetch_one(admin).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_old_and_ours_is_removed_with_the_next_provisioning() {
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    let site = Site::find().await;
+    let url = site.url();
+    let mut admin = url.as_str().parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+    let context = context();
+    let ours = format!("{{\"mt\":1,\"deployment\":\"{}\"}}", context.deployment);
+    let theirs = "{\"mt\":1,\"deployment\":\"00000000-0000-4000-8000-000000000000\"}";
+    for database in [None, Some(""), Some(ours.as_str())] {
+        leave(&mut admin, &site.prefix, HOUR * 2, database).await;
+    }
+    assert_eq!(left(&mut admin, &site.prefix).await, (2, 9));
+    let factory = site.factory(&context);
+    let acme = tenant("acme");
+    factory.provision(&acme).await.unwrap();
+    // Its own three roles.
+    assert_eq!(left(&mut admin, &site.prefix).await, (0, 3));
+
+    leave(&mut admin, &site.prefix, HOUR / 2, Some(&ours)).await;
+    leave(&mut admin, &site.prefix, HOUR * 2, Some(theirs)).await;
+    let another = site.factory(&context);
+    another.provision(&tenant("globex")).await.unwrap();
+    assert_eq!(left(&mut admin, &site.prefix).await, (2, 12));
+    for id in ["acme", "globex"] {
+        another.describe(&tenant(id)).await.unwrap();
+        another.deprovision(&tenant(id)).await.unwrap();
+    }
+    assert_eq!(left(&mut admin, &site.prefix).await, (2, 6));
+}

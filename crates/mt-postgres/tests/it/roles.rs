@@ -1,0 +1,113 @@
+//! What a tenant's roles may do, whatever SQL is run as one of them.
+
+use mt_core::DatabaseFactory as _;
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
+    postgres::PgConnectOptions,
+};
+use url::Url;
+
+use crate::support::{Site, context, tenant};
+
+/// Somebody who has the password of a role, past our own handles.
+async fn connect(url: &Url, role: &str, database: &str) -> sqlx::Result<PgConnection> {
+    let mut url = url.clone();
+    url.set_username(role).unwrap();
+    url.set_password(Some("guess")).unwrap();
+    url.set_path(database);
+    url.as_str().parse::<PgConnectOptions>()?.connect().await
+}
+
+async fn run(connection: &mut PgConnection, sql: impl Into<String>) -> sqlx::Result<()> {
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.into()))).await.map(drop)
+}
+
+/// The server's code of a refusal.
+fn code(refused: sqlx::Result<()>) -> String {
+    let error = refused.unwrap_err();
+    let sqlx::Error::Database(error) = error else { panic!("{error:?}") };
+    error.code().unwrap().into_owned()
+}
+
+#[tokio::test]
+async fn a_tenants_role_reaches_its_rows_and_nothing_else() {
+    const DENIED: &str = "42501";
+    let site = Site::find().await;
+    let factory = site.factory(&context());
+    let (a, b) = (tenant("a"), tenant("b"));
+    let mut databases = Vec::new();
+    for tenant in [&a, &b] {
+        factory.provision(tenant).await.unwrap();
+        databases.push(factory.describe(tenant).await.unwrap().name.as_str().to_owned());
+    }
+    let [own, other] = [&databases[0], &databases[1]];
+    let url = site.url();
+    let mut admin = url.as_str().parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+    let owner = "SELECT rolname::text FROM pg_database JOIN pg_roles r ON r.oid = datdba WHERE datname = $1";
+    let owner: String = sqlx::query(owner).bind(own).fetch_one(&mut admin).await.unwrap().get(0);
+    for letter in ["w", "r"] {
+        let role = owner.replace("--o-", &format!("--{letter}-"));
+        run(&mut admin, format!("ALTER ROLE \"{role}\" PASSWORD 'guess'")).await.unwrap();
+        let refused = connect(&url, &role, other).await.map(drop);
+        assert_eq!(code(refused), DENIED, "{letter}");
+        // Nor the server's own, where others may connect.
+        let mut connection = connect(&url, &role, own).await.unwrap();
+        let mut refused = Vec::new();
+        for sql in [
+            format!("DROP DATABASE \"{other}\""),
+            "CREATE DATABASE mine".to_owned(),
+            format!("ALTER DATABASE \"{own}\" RENAME TO mine"),
+            format!("COMMENT ON DATABASE \"{own}\" IS 'mine'"),
+            format!("SET ROLE \"{owner}\""),
+            "CREATE ROLE mine".to_owned(),
+            "CREATE TABLE mine (x int)".to_owned(),
+            "CREATE SCHEMA mine".to_owned(),
+            "CREATE TEMP TABLE mine (x int)".to_owned(),
+            "DROP VIEW _mt_tenant".to_owned(),
+            "COPY (SELECT 1) TO PROGRAM 'true'".to_owned(),
+        ] {
+            refused.push((code(run(&mut connection, sql.as_str()).await), sql));
+        }
+        for (code, sql) in refused {
+            assert_eq!(code, DENIED, "{sql}");
+        }
+        let dropped = run(&mut connection, format!("DROP DATABASE \"{own}\"")).await;
+        // One cannot drop the database one is in, owner or not.
+        assert!(["55006", DENIED].contains(&code(dropped).as_str()));
+        for sql in ["DELETE FROM _mt_tenant", "UPDATE _mt_tenant SET tenant = 'b'"] {
+            assert!([DENIED, "55000"].contains(&code(run(&mut connection, sql).await).as_str()));
+        }
+        connection.close().await.unwrap();
+    }
+    for tenant in [&a, &b] {
+        factory.describe(tenant).await.unwrap();
+        factory.deprovision(tenant).await.unwrap();
+    }
+    let left = "SELECT count(*) FROM pg_roles WHERE starts_with(rolname::text, $1)";
+    let left: i64 =
+        sqlx::query(left).bind(&site.prefix).fetch_one(&mut admin).await.unwrap().get(0);
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn an_administrator_need_not_be_a_superuser() {
+    let site = Site::find().await;
+    let url = site.url();
+    let mut admin = url.as_str().parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+    let role = format!("{}admin", site.prefix);
+    let make = format!("CREATE ROLE \"{role}\" LOGIN CREATEDB CREATEROLE PASSWORD 'guess'");
+    run(&mut admin, make).await.unwrap();
+    let mut theirs = url.clone();
+    theirs.set_username(&role).unwrap();
+    theirs.set_password(Some("guess")).unwrap();
+    let factory = site.builder(&context()).with_admin_url(theirs.as_str()).build().unwrap();
+    let acme = tenant("acme");
+    factory.provision(&acme).await.unwrap();
+    let data = factory.get_adapters(&acme).await.unwrap();
+    factory.suspend(&acme).await.unwrap();
+    factory.describe(&acme).await.unwrap();
+    factory.activate(&acme).await.unwrap();
+    drop(data);
+    factory.deprovision(&acme).await.unwrap();
+    run(&mut admin, format!("DROP ROLE \"{role}\"")).await.unwrap();
+}
