@@ -13,10 +13,11 @@ use mt_core::{DeploymentId, ErrorKind, FactoryContext, Registry};
 use serde_json::{Value, json};
 
 /// Each feature, the default and all, with the providers that are linked then.
-const EXPECTED: [(&str, &[&str]); 10] = [
+const EXPECTED: [(&str, &[&str]); 11] = [
     ("", &[]),
     ("sqlite", &["sqlite"]),
     ("d1", &["d1"]),
+    ("postgres", &["postgres"]),
     ("turso", &["turso"]),
     // More of a provider, and none by itself.
     ("native-client", &[]),
@@ -24,7 +25,7 @@ const EXPECTED: [(&str, &[&str]); 10] = [
     ("axum", &[]),
     ("entity", &[]),
     ("cli", &[]),
-    ("all", &["d1", "sqlite", "turso"]),
+    ("all", &["d1", "postgres", "sqlite", "turso"]),
 ];
 
 fn workspace() -> PathBuf {
@@ -134,18 +135,19 @@ fn an_unknown_provider_is_told_which_feature_brings_it() {
     let context = || FactoryContext::new(DeploymentId::random());
     let linked = Registry::from_linked().unwrap();
     assert_eq!(linked.names(), multi_tenancy::providers().unwrap());
-    assert_eq!(linked.names(), ["d1", "sqlite", "turso"]);
-    let there = "linked: d1, sqlite, turso";
-    for (registry, there) in [(linked, there), (Registry::new(), "linked: none")] {
-        let error = registry.create("postgres", json!({}), context()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-        let text = error.to_string();
-        for part in [there, "feature `postgres`", "`multi-tenancy`"] {
-            assert!(text.contains(part), "{part}: {text}");
-        }
-        let error = registry.create_from_url("postgres://db", context()).unwrap_err();
-        assert!(error.to_string().contains("feature `postgres`"), "{error}");
+    assert_eq!(linked.names(), ["d1", "postgres", "sqlite", "turso"]);
+    let none = Registry::new();
+    let error = none.create("postgres", json!({}), context()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let text = error.to_string();
+    for part in ["linked: none", "feature `postgres`", "`multi-tenancy`"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let error = none.create_from_url("postgres://db", context()).unwrap_err();
+    assert!(error.to_string().contains("feature `postgres`"), "{error}");
+    for (registry, there) in [(linked, "linked: d1, postgres, sqlite, turso"), (none, "none")] {
         let error = registry.create("oracle", json!({}), context()).unwrap_err();
-        assert!(error.to_string().contains("a provider of your own"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("a provider of your own") && text.contains(there), "{text}");
     }
 }

@@ -3,6 +3,7 @@
 use std::{process::Command, time::Instant};
 
 use anyhow::Context as _;
+use mt_devservers::Postgres;
 
 use crate::{
     guards,
@@ -13,19 +14,19 @@ use crate::{
 const CLOUDS: [(&str, &str); 2] =
     [("d1-cloud", "MT_TEST_D1_API_TOKEN"), ("turso-cloud", "MT_TEST_TURSO_API_TOKEN")];
 
+/// The server that tests of PostgreSQL share.
+const POSTGRES_URL: &str = "MT_TEST_POSTGRES_URL";
+
 /// Format, lints, tests, docs, dependencies, and the demonstration on each engine. Stops at the
 /// first failure.
 pub(crate) fn test() -> anyhow::Result<()> {
     let began = Instant::now();
     step("the real sqld is here, or is fetched", || mt_devservers::sqld::find().map(drop))?;
     step("the real workerd is here, or is fetched", || mt_devservers::workerd::find().map(drop))?;
+    step("PostgreSQL is here, or is fetched", || mt_devservers::postgres::find().map(drop))?;
     cargo_step(&["fmt", "--all", "--check"])?;
     cargo_step(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-    if has_cargo("nextest") {
-        cargo_step(&["nextest", "run", "--workspace"])?;
-    } else {
-        cargo_step(&["test", "--workspace", "--lib", "--bins", "--tests"])?;
-    }
+    tests()?;
     cargo_step(&["test", "--workspace", "--doc"])?;
     let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);
     command_step(docs.env("RUSTDOCFLAGS", "-D warnings"))?;
@@ -33,7 +34,7 @@ pub(crate) fn test() -> anyhow::Result<()> {
     step("no OpenSSL, native-tls or aws-lc", guards::tls)?;
     let demo = ["run", "-q", "-p", "xtask", "--", "demo"];
     cargo_step(&demo)?;
-    for provider in ["d1", "turso"] {
+    for provider in ["d1", "postgres", "turso"] {
         cargo_step(&[&demo[..], &["--provider", provider]].concat())?;
     }
     for (cloud, variable) in CLOUDS {
@@ -43,6 +44,22 @@ pub(crate) fn test() -> anyhow::Result<()> {
     }
     println!("all checks passed in {:.1} s", began.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// The tests, with one PostgreSQL for all that do nothing to the server itself.
+fn tests() -> anyhow::Result<()> {
+    let args: &[&str] = if has_cargo("nextest") {
+        &["nextest", "run", "--workspace"]
+    } else {
+        &["test", "--workspace", "--lib", "--bins", "--tests"]
+    };
+    let mut command = cargo(args);
+    if std::env::var_os(POSTGRES_URL).is_some() {
+        return command_step(&mut command);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let server = runtime.block_on(Postgres::start()).context("no PostgreSQL for the tests")?;
+    command_step(command.env(POSTGRES_URL, server.url()))
 }
 
 /// [`test()`], and each feature of the facade by itself.

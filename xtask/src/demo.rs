@@ -3,7 +3,7 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use mt_devservers::{D1, Turso};
+use mt_devservers::{D1, Postgres, Turso};
 use multi_tenancy::{
     cli::{Application, Exit, Out},
     migration::Migrator,
@@ -52,6 +52,8 @@ enum Engine {
     /// On servers of its own, which end with this value.
     D1(Box<D1>),
     /// The same.
+    Postgres(Box<Postgres>),
+    /// The same.
     Turso(Box<Turso>),
 }
 
@@ -63,12 +65,18 @@ impl Engine {
                 starting();
                 Ok(Self::D1(Box::new(D1::start().await?)))
             }
+            "postgres" => {
+                starting();
+                Ok(Self::Postgres(Box::new(Postgres::start().await?)))
+            }
             "turso" => {
                 starting();
                 Ok(Self::Turso(Box::new(Turso::start().await?)))
             }
             other => {
-                bail!("the demonstration runs on `sqlite`, `d1` or `turso`, not on `{other}`")
+                bail!(
+                    "the demonstration runs on `sqlite`, `d1`, `postgres` or `turso`, not on `{other}`"
+                )
             }
         }
     }
@@ -79,6 +87,7 @@ impl Engine {
             Self::D1(server) => {
                 format!("account `{}` of the API at {}", server.account_id(), server.api_url())
             }
+            Self::Postgres(server) => format!("the server at 127.0.0.1:{}", server.port()),
             Self::Turso(server) => {
                 format!("group `{}` of the platform at {}", server.group(), server.api_url())
             }
@@ -96,6 +105,11 @@ impl Engine {
                 json!(server.api_token()),
                 json!(server.account_id()),
             ),
+            Self::Postgres(server) => format!(
+                "provider = \"postgres\"\n\n[postgres]\nadmin_url = {}\nrole_secret = {}\n",
+                json!(server.url()),
+                json!(server.password()),
+            ),
             Self::Turso(server) => format!(
                 "provider = \"turso\"\n\n[turso]\napi_url = {}\napi_token = {}\norganization = {}\ngroup = {}\n",
                 json!(server.api_url()),
@@ -112,7 +126,7 @@ impl Engine {
             Self::Sqlite => {
                 "The folder is removed again; `cargo xtask provision acme` makes yours."
             }
-            Self::D1(_) | Self::Turso(_) => {
+            Self::D1(_) | Self::Postgres(_) | Self::Turso(_) => {
                 drop(self);
                 "The server is stopped and the folder removed; `cargo xtask services up` starts one for you."
             }

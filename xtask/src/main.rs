@@ -32,7 +32,7 @@ enum Task {
     Tenants(cli::Command),
     /// Show everything once: tenants, migrations and a service over HTTP, in a folder of its own
     ///
-    /// With `--provider d1` or `turso`, on a server of its own.
+    /// With `--provider d1`, `postgres` or `turso`, on a server of its own.
     Demo,
     /// Check the workspace: format, lints, tests, docs, dependencies, the demonstrations
     Test,
@@ -85,6 +85,7 @@ fn main() -> ExitCode {
         Task::Tenants(command) => runtime().map(|runtime| {
             let application = Application::<Migrator>::new()
                 .with_advice("d1", SERVICES_ADVICE)
+                .with_advice("postgres", SERVICES_ADVICE)
                 .with_advice("turso", SERVICES_ADVICE);
             runtime.block_on(application.execute(&options, command, &out)).into()
         }),

@@ -104,7 +104,7 @@ impl Place {
         for (name, value) in &state.environment {
             println!("export {name}={value}");
         }
-        eprintln!("choose one with `--provider d1` or `--provider turso`, or by MT_PROVIDER");
+        eprintln!("choose one with `--provider d1`, `postgres` or `turso`, or by MT_PROVIDER");
         eprintln!("`cargo xtask services down` stops them, and removes their databases");
         Ok(())
     }

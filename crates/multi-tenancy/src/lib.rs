@@ -13,6 +13,8 @@ pub use mt_migration as migration;
 // Naming a provider's crate is what links it, and so registers it.
 #[cfg(feature = "d1")]
 pub use mt_d1 as d1;
+#[cfg(feature = "postgres")]
+pub use mt_postgres as postgres;
 #[cfg(feature = "sqlite")]
 pub use mt_sqlite as sqlite;
 #[cfg(feature = "turso")]

@@ -139,7 +139,7 @@ async fn wrong_settings_are_a_usage_error_and_create_nothing() {
 async fn doctor_tells_what_is_linked_and_what_can_be_reached() {
     let place = Place::new();
     let before = place.run(&["doctor", "--json"]).await.done().json();
-    assert_eq!(before["providers"], serde_json::json!(["d1", "sqlite", "turso"]));
+    assert_eq!(before["providers"], serde_json::json!(["d1", "postgres", "sqlite", "turso"]));
     assert_eq!(before["catalog"]["made"], false);
     place.run(&["provision", "acme"]).await.done();
     let after = place.run(&["doctor", "--json"]).await.done().json();

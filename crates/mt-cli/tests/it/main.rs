@@ -1,4 +1,4 @@
-//! The command line from arguments to exit code and output, on SQLite, D1 and Turso.
+//! The command line from arguments to exit code and output, on SQLite, PostgreSQL, D1 and Turso.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod commands;
@@ -6,5 +6,6 @@ mod d1;
 mod forecast;
 mod hostile;
 mod migrate_all;
+mod postgres;
 mod support;
 mod turso;

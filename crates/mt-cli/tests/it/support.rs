@@ -8,6 +8,7 @@ use std::{
 use mt_cli::{Application, Exit, Out};
 use mt_d1 as _;
 use mt_migration::Migrator;
+use mt_postgres as _;
 use mt_sqlite as _;
 use mt_turso as _;
 use sea_orm_migration::MigratorTrait;

@@ -1,6 +1,6 @@
 //! The same service with databases that are reached over the network: nothing but settings differs.
 
-use mt_devservers::{D1, Turso};
+use mt_devservers::{D1, Postgres, Turso};
 use multi_tenancy::{ErrorKind, TenantId, TenantState};
 use reqwest::StatusCode;
 use saas_api::TENANT_HEADER;
@@ -14,12 +14,17 @@ use crate::{
 /// Where the databases are.
 enum Server {
     D1(Box<D1>),
+    Postgres(Box<Postgres>),
     Turso(Box<Turso>),
 }
 
 impl Server {
     async fn d1() -> Self {
         Self::D1(Box::new(D1::start().await.unwrap()))
+    }
+
+    async fn postgres() -> Self {
+        Self::Postgres(Box::new(Postgres::start().await.unwrap()))
     }
 
     async fn turso() -> Self {
@@ -29,6 +34,7 @@ impl Server {
     fn provider(&self) -> &'static str {
         match self {
             Self::D1(_) => "d1",
+            Self::Postgres(_) => "postgres",
             Self::Turso(_) => "turso",
         }
     }
@@ -37,6 +43,7 @@ impl Server {
     fn environment(&self) -> Vec<(&'static str, String)> {
         let mut environment = match self {
             Self::D1(server) => server.environment(),
+            Self::Postgres(server) => server.environment(),
             Self::Turso(server) => server.environment(),
         };
         environment.push(("MT_PROVIDER", self.provider().to_owned()));
@@ -51,6 +58,12 @@ macro_rules! on_each_server {
             $(#[tokio::test]
             async fn $check() {
                 super::$check(super::Server::d1().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $check() {
+                super::$check(super::Server::postgres().await).await;
             })*
         }
         mod turso {
