@@ -99,6 +99,10 @@ impl D1Client {
                     sleep(transport.limits.poll_interval).await;
                     continue;
                 }
+                // Cut off by the export's own end, however little was left for it.
+                Err(Cause::Slow(_)) if bookmark.is_some() && call.left().is_zero() => {
+                    return Err(Cause::Late);
+                }
                 Err(cause) => return Err(cause),
             };
             if progress.status.as_deref() == Some("complete") {
