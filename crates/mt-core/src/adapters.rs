@@ -8,8 +8,9 @@ use std::{
 use sea_orm::{DbErr, ExecResult};
 
 use crate::{
-    Connection, DeploymentId, Error, ErrorKind, Opening, ReadOnly, Result, Stamp, Step, TenantId,
-    batch::Batch, gate::Gate, lane::Lane, session::Session, stamp::StampRow,
+    Connection, Connections, DeploymentId, Error, ErrorKind, Opening, ReadOnly, Result, Stamp,
+    Step, TenantId, batch::Batch, driver::Way, gate::Gate, lane::Lane, session::Session,
+    stamp::StampRow,
 };
 
 /// One tenant's database, opened and known to be that tenant's.
@@ -41,14 +42,14 @@ pub(crate) struct Inner {
     pub(crate) provider: &'static str,
     pub(crate) row: StampRow,
     pub(crate) opened_at: Instant,
-    pub(crate) primary: Connection,
-    pub(crate) read: Option<Connection>,
+    pub(crate) primary: Connections,
+    pub(crate) read: Option<Connections>,
     pub(crate) read_only: ReadOnly,
     pub(crate) session: Session,
 }
 
 impl DataAdapters {
-    /// Opens a tenant's database over `connection`, checking that it is `tenant`'s in `deployment`.
+    /// Opens a tenant's database over `connections`, checking that it is `tenant`'s in `deployment`.
     /// The only way to make a handle; [`DataAdapters::opening`] is the same with more to say.
     ///
     /// # Errors
@@ -56,18 +57,18 @@ impl DataAdapters {
     pub async fn open(
         tenant: &TenantId,
         deployment: DeploymentId,
-        connection: impl Into<Connection>,
+        connections: impl Into<Connections>,
     ) -> Result<Self> {
-        Self::opening(tenant, deployment, connection).open().await
+        Self::opening(tenant, deployment, connections).open().await
     }
 
-    /// Begins to open a tenant's database over `connection`.
+    /// Begins to open a tenant's database over `connections`.
     pub fn opening(
         tenant: &TenantId,
         deployment: DeploymentId,
-        connection: impl Into<Connection>,
+        connections: impl Into<Connections>,
     ) -> Opening {
-        Opening::new(tenant, deployment, connection.into())
+        Opening::new(tenant, deployment, connections.into())
     }
 
     /// Whose database this is.
@@ -132,16 +133,12 @@ impl DataAdapters {
         }
         let lane = self.lane();
         let batch = Batch::new(steps, &lane)?;
-        match lane.connection {
-            Connection::Driver(driver) => {
-                let _pass = lane.enter().await?;
-                batch.send(&**driver).await
-            }
-            Connection::SeaOrm(connection) => {
-                let options = batch.options(connection.get_database_backend());
-                batch.run(lane.begin(options).await?).await
-            }
+        if let Connections::One(Connection::Driver(driver)) = lane.connections {
+            let _pass = lane.enter().await?;
+            return batch.send(&**driver).await;
         }
+        let options = batch.options(lane.connections.backend());
+        batch.run(lane.begin(options).await?).await
     }
 
     /// Checks that the database answers.
@@ -150,10 +147,10 @@ impl DataAdapters {
     /// The database's, or ours for a revoked handle.
     pub async fn ping(&self) -> Result<(), DbErr> {
         let lane = self.lane();
-        let _pass = lane.enter().await?;
-        match lane.connection {
-            Connection::SeaOrm(connection) => connection.ping().await,
-            Connection::Driver(driver) => driver.ping().await,
+        let (_pass, way) = lane.enter().await?;
+        match way {
+            Way::SeaOrm(connection) => connection.ping().await,
+            Way::Driver(driver) => driver.ping().await,
         }
     }
 
@@ -194,7 +191,7 @@ impl DataAdapters {
     }
 
     pub(crate) fn lane(&self) -> Lane<'_> {
-        Lane { inner: &self.inner, connection: &self.inner.primary, reads: None }
+        Lane { inner: &self.inner, connections: &self.inner.primary, reads: None }
     }
 
     /// The same, without counting as a user of it.
@@ -236,8 +233,8 @@ impl ReadAdapters {
 
     pub(crate) fn lane(&self) -> Lane<'_> {
         let inner = &self.data.inner;
-        let connection = inner.read.as_ref().unwrap_or(&inner.primary);
-        Lane { inner, connection, reads: Some(inner.read_only) }
+        let connections = inner.read.as_ref().unwrap_or(&inner.primary);
+        Lane { inner, connections, reads: Some(inner.read_only) }
     }
 }
 

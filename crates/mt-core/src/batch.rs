@@ -70,13 +70,13 @@ impl Step {
 }
 
 fn is_condition(text: &str, lane: &Lane<'_>) -> bool {
-    let backend = lane.connection.backend();
+    let backend = lane.connections.backend();
     let verb = verb(text, backend);
     ["SELECT", "WITH", "VALUES"].contains(&verb.as_str()) && sql::only_reads(text, backend)
 }
 
 fn changes_rows(text: &str, lane: &Lane<'_>) -> bool {
-    let backend = lane.connection.backend();
+    let backend = lane.connections.backend();
     match verb(text, backend).as_str() {
         "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "MERGE" => true,
         "WITH" => !sql::only_reads(text, backend),

@@ -6,6 +6,8 @@ use sea_orm::{
     DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions,
 };
 
+use crate::{ConnectionPool, budget::Lease};
+
 /// A database that SeaORM has no connection for, such as one reached by HTTP.
 ///
 /// Rows and results are SeaORM's own types, so entities decode as they do anywhere else. SeaORM's
@@ -168,5 +170,92 @@ impl From<DatabaseConnection> for Connection {
 impl<D: Driver> From<Arc<D>> for Connection {
     fn from(driver: Arc<D>) -> Self {
         Self::Driver(driver)
+    }
+}
+
+/// What a handle works with: one [`Connection`], or a pool out of a budget that tenants share.
+#[derive(Clone, Debug)]
+pub enum Connections {
+    /// One, which may be a pool of its own.
+    One(Connection),
+    /// One for each call, transaction and stream, out of a
+    /// [`ConnectionBudget`](crate::ConnectionBudget).
+    Pool(ConnectionPool),
+}
+
+impl Connections {
+    pub(crate) fn backend(&self) -> DbBackend {
+        match self {
+            Self::One(connection) => connection.backend(),
+            Self::Pool(pool) => pool.backend(),
+        }
+    }
+
+    /// What one call is made on, and what it has to keep for as long.
+    ///
+    /// # Errors
+    /// As [`ConnectionPool::lease`].
+    pub(crate) async fn take(&self) -> crate::Result<(Option<Lease>, Way<'_>)> {
+        Ok(match self {
+            Self::One(Connection::SeaOrm(connection)) => (None, Way::SeaOrm(connection.clone())),
+            Self::One(Connection::Driver(driver)) => (None, Way::Driver(driver)),
+            Self::Pool(pool) => {
+                let lease = pool.lease().await?;
+                let connection = lease.connection().clone();
+                (Some(lease), Way::SeaOrm(connection))
+            }
+        })
+    }
+
+    pub(crate) async fn close(&self) -> Result<(), DbErr> {
+        match self {
+            Self::One(connection) => connection.close().await,
+            Self::Pool(pool) => {
+                pool.close().await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What one call is made on.
+#[derive(Debug)]
+pub(crate) enum Way<'a> {
+    SeaOrm(DatabaseConnection),
+    Driver(&'a Arc<dyn Driver>),
+}
+
+impl Way<'_> {
+    pub(crate) async fn query(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        match self {
+            Self::SeaOrm(connection) => {
+                sea_orm::ConnectionTrait::query_all_raw(connection, statement).await
+            }
+            Self::Driver(driver) => driver.query(statement).await,
+        }
+    }
+}
+
+impl From<Connection> for Connections {
+    fn from(connection: Connection) -> Self {
+        Self::One(connection)
+    }
+}
+
+impl From<DatabaseConnection> for Connections {
+    fn from(connection: DatabaseConnection) -> Self {
+        Self::One(connection.into())
+    }
+}
+
+impl<D: Driver> From<Arc<D>> for Connections {
+    fn from(driver: Arc<D>) -> Self {
+        Self::One(driver.into())
+    }
+}
+
+impl From<ConnectionPool> for Connections {
+    fn from(pool: ConnectionPool) -> Self {
+        Self::Pool(pool)
     }
 }

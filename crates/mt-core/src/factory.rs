@@ -289,9 +289,9 @@ impl Maintenance {
         hold: impl Any + Send + Sync,
     ) -> Result<Self> {
         let connection = connection.into();
-        let session = Session::new([connection.clone()]);
+        let session = Session::new([connection.clone().into()]);
         session.hold(hold);
-        let read = StampRow::read(&connection, tenant, None).await;
+        let read = StampRow::read(&connection.clone().into(), tenant, None).await;
         match read.and_then(|r| r.stamp.check(deployment, tenant, generation).map(|()| r.stamp)) {
             Ok(stamp) => Ok(Self { stamp, connection, session }),
             Err(error) => {
@@ -309,7 +309,7 @@ impl Maintenance {
         hold: impl Any + Send + Sync,
     ) -> Self {
         let connection = connection.into();
-        let session = Session::new([connection.clone()]);
+        let session = Session::new([connection.clone().into()]);
         session.hold(hold);
         Self { stamp, connection, session }
     }

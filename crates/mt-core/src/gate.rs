@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU8, AtomicUsize, Ordering},
@@ -7,39 +6,9 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use crate::{Error, ErrorKind, Result, TenantId};
-
-/// A limit on how many calls, transactions and streams run at once, over any number of tenants.
-///
-/// A handle asks it before each call and keeps the permit until the call, transaction or stream is
-/// over. Given to a handle with [`Opening::with_budget`](crate::Opening::with_budget).
-#[async_trait]
-pub trait ConnectionBudget: fmt::Debug + Send + Sync + 'static {
-    /// Waits for a permit for one call of `tenant`.
-    ///
-    /// # Errors
-    /// `Unavailable`: none came free in the time the budget allows.
-    async fn acquire(&self, tenant: &TenantId) -> Result<BudgetPermit>;
-}
-
-/// One call's share of a [`ConnectionBudget`]; dropping it gives the share back.
-pub struct BudgetPermit(#[expect(dead_code, reason = "held for its drop")] Box<dyn Send + Sync>);
-
-impl BudgetPermit {
-    /// A permit that is given back when `held` is dropped.
-    pub fn new(held: impl Send + Sync + 'static) -> Self {
-        Self(Box::new(held))
-    }
-}
-
-impl fmt::Debug for BudgetPermit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BudgetPermit")
-    }
-}
+use crate::{Connections, Error, ErrorKind, Result, TenantId, budget::Lease, driver::Way};
 
 const OPEN: u8 = 0;
 /// No new calls; what runs may finish.
@@ -59,11 +28,10 @@ pub(crate) struct Gate {
     users: AtomicUsize,
     /// Told when the last user and the last call are gone; a cache listens.
     idle: OnceLock<Arc<Notify>>,
-    budget: Option<Arc<dyn ConnectionBudget>>,
 }
 
 impl Gate {
-    pub(crate) fn new(tenant: TenantId, budget: Option<Arc<dyn ConnectionBudget>>) -> Self {
+    pub(crate) fn new(tenant: TenantId) -> Self {
         Self {
             tenant,
             level: AtomicU8::new(OPEN),
@@ -71,23 +39,23 @@ impl Gate {
             drained: Notify::new(),
             users: AtomicUsize::new(0),
             idle: OnceLock::new(),
-            budget,
         }
     }
 
-    /// Lets one call in, for as long as the pass lives.
-    pub(crate) async fn enter(self: &Arc<Self>) -> Result<Pass> {
+    /// Lets one call in, for as long as the pass lives, and tells what it is made on.
+    pub(crate) async fn enter<'a>(
+        self: &Arc<Self>,
+        connections: &'a Connections,
+    ) -> Result<(Pass, Way<'a>)> {
         self.refuse_from(DRAINING)?;
-        // Whoever only waits for a permit does not hold up a drain.
-        let permit = match &self.budget {
-            Some(budget) => Some(budget.acquire(&self.tenant).await?),
-            None => None,
-        };
+        // Whoever only waits for a connection does not hold up a drain.
+        let (lease, way) =
+            connections.take().await.map_err(|error| error.with_tenant(&self.tenant))?;
         // Counted first and looked at second: whoever revokes sets the level first and counts
         // second, so one of the two always sees the other.
-        let pass = Pass::count(Arc::clone(self), permit);
+        let pass = Pass::count(Arc::clone(self), lease);
         self.refuse_from(DRAINING)?;
-        Ok(pass)
+        Ok((pass, way))
     }
 
     fn refuse_from(&self, level: u8) -> Result<()> {
@@ -161,13 +129,13 @@ impl Gate {
 #[derive(Debug)]
 pub(crate) struct Pass {
     gate: Arc<Gate>,
-    permit: Option<BudgetPermit>,
+    lease: Option<Lease>,
 }
 
 impl Pass {
-    fn count(gate: Arc<Gate>, permit: Option<BudgetPermit>) -> Self {
+    fn count(gate: Arc<Gate>, lease: Option<Lease>) -> Self {
         gate.in_flight.fetch_add(1, Ordering::SeqCst);
-        Self { gate, permit }
+        Self { gate, lease }
     }
 
     /// Refuses the next step of a transaction whose handle has been fenced off.
@@ -178,7 +146,7 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.permit = None;
+        self.lease = None;
         if self.gate.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.gate.drained.notify_waiters();
             self.gate.tell_if_idle();
@@ -188,50 +156,24 @@ impl Drop for Pass {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Semaphore;
-
     use super::*;
 
-    #[derive(Debug)]
-    struct Seats(Arc<Semaphore>);
-
-    #[async_trait]
-    impl ConnectionBudget for Seats {
-        async fn acquire(&self, tenant: &TenantId) -> Result<BudgetPermit> {
-            let permit = Arc::clone(&self.0).try_acquire_owned().map_err(|e| {
-                Error::new(ErrorKind::Unavailable, "full").with_tenant(tenant).with_source(e)
-            })?;
-            Ok(BudgetPermit::new(permit))
-        }
-    }
-
-    fn gate(budget: Option<Arc<dyn ConnectionBudget>>) -> Arc<Gate> {
-        Arc::new(Gate::new(TenantId::new("acme").unwrap(), budget))
+    fn gate() -> Arc<Gate> {
+        Arc::new(Gate::new(TenantId::new("acme").unwrap()))
     }
 
     #[tokio::test]
     async fn a_revoked_gate_lets_nobody_in_and_waits_for_who_is_in() {
-        let gate = gate(None);
-        let pass = gate.enter().await.unwrap();
+        let gate = gate();
+        let connections = Connections::from(sea_orm::DatabaseConnection::default());
+        let (pass, _way) = gate.enter(&connections).await.unwrap();
         gate.revoke();
-        assert_eq!(gate.enter().await.unwrap_err().kind(), ErrorKind::TenantNotActive);
+        assert_eq!(gate.enter(&connections).await.unwrap_err().kind(), ErrorKind::TenantNotActive);
         assert!(pass.check().is_ok(), "what runs may finish while draining");
         assert!(!gate.drained(Duration::from_millis(1)).await);
         gate.fence();
         assert!(pass.check().is_err(), "and may not once fenced");
         drop(pass);
         assert!(gate.drained(Duration::from_secs(5)).await);
-    }
-
-    #[tokio::test]
-    async fn a_call_holds_its_permit_until_it_is_over() {
-        let seats = Arc::new(Semaphore::new(1));
-        let gate = gate(Some(Arc::new(Seats(Arc::clone(&seats)))));
-        let pass = gate.enter().await.unwrap();
-        assert_eq!(gate.enter().await.unwrap_err().kind(), ErrorKind::Unavailable);
-        drop(pass);
-        assert!(gate.enter().await.is_ok());
-        assert_eq!(seats.available_permits(), 1);
-        assert!(gate.drained(Duration::ZERO).await, "a refused call is not counted");
     }
 }

@@ -8,44 +8,44 @@ use sea_orm::{
 use futures_util::StreamExt as _;
 
 use crate::{
-    Connection, DataStream, DataTransaction, Error, ErrorKind, ReadOnly, Result, adapters::Inner,
-    gate::Pass, sql, transaction::Open,
+    Connections, DataStream, DataTransaction, Error, ErrorKind, ReadOnly, Result, adapters::Inner,
+    driver::Way, gate::Pass, sql, transaction::Open,
 };
 
-/// One way to a tenant's database: which connection, and what it may be used for.
+/// One way to a tenant's database: over which connections, and what it may be used for.
 #[derive(Clone, Copy)]
 pub(crate) struct Lane<'a> {
     pub(crate) inner: &'a Arc<Inner>,
-    pub(crate) connection: &'a Connection,
+    pub(crate) connections: &'a Connections,
     /// `Some`: for reading only, and who enforces it.
     pub(crate) reads: Option<ReadOnly>,
 }
 
 impl<'a> Lane<'a> {
-    pub(crate) async fn enter(&self) -> Result<Pass, DbErr> {
-        self.inner.gate.enter().await.map_err(Error::into_db_err)
+    pub(crate) async fn enter(&self) -> Result<(Pass, Way<'a>), DbErr> {
+        self.inner.gate.enter(self.connections).await.map_err(Error::into_db_err)
     }
 
     pub(crate) fn check(&self, text: &str) -> Result<(), DbErr> {
-        check(text, self.connection.backend(), self.reads)
+        check(text, self.connections.backend(), self.reads)
             .map_err(|e| e.with_tenant(&self.inner.tenant).into_db_err())
     }
 
     pub(crate) async fn execute(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         self.check(&statement.sql)?;
-        let _pass = self.enter().await?;
-        match self.connection {
-            Connection::SeaOrm(connection) => connection.execute_raw(statement).await,
-            Connection::Driver(driver) => driver.execute(statement).await,
+        let (_pass, way) = self.enter().await?;
+        match way {
+            Way::SeaOrm(connection) => connection.execute_raw(statement).await,
+            Way::Driver(driver) => driver.execute(statement).await,
         }
     }
 
     pub(crate) async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
         self.check(text)?;
-        let _pass = self.enter().await?;
-        match self.connection {
-            Connection::SeaOrm(connection) => connection.execute_unprepared(text).await,
-            Connection::Driver(driver) => driver.execute_unprepared(text).await,
+        let (_pass, way) = self.enter().await?;
+        match way {
+            Way::SeaOrm(connection) => connection.execute_unprepared(text).await,
+            Way::Driver(driver) => driver.execute_unprepared(text).await,
         }
     }
 
@@ -54,42 +54,40 @@ impl<'a> Lane<'a> {
         statement: Statement,
     ) -> Result<Option<QueryResult>, DbErr> {
         self.check(&statement.sql)?;
-        let _pass = self.enter().await?;
-        match self.connection {
-            Connection::SeaOrm(connection) => query_one(connection, statement).await,
-            Connection::Driver(driver) => Ok(driver.query(statement).await?.into_iter().next()),
+        let (_pass, way) = self.enter().await?;
+        match way {
+            Way::SeaOrm(connection) => query_one(&connection, statement).await,
+            Way::Driver(driver) => Ok(driver.query(statement).await?.into_iter().next()),
         }
     }
 
     pub(crate) async fn query_all(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         self.check(&statement.sql)?;
-        let _pass = self.enter().await?;
-        self.connection.query(statement).await
+        let (_pass, way) = self.enter().await?;
+        way.query(statement).await
     }
 
     pub(crate) async fn stream(self, statement: Statement) -> Result<DataStream<'a>, DbErr> {
         self.check(&statement.sql)?;
-        let pass = Some(self.enter().await?);
-        let rows = match self.connection {
-            Connection::SeaOrm(connection) => connection.stream_raw(statement).await?.boxed(),
-            Connection::Driver(driver) => driver.stream(statement),
+        let (pass, way) = self.enter().await?;
+        let rows = match way {
+            Way::SeaOrm(connection) => connection.stream_raw(statement).await?.boxed(),
+            Way::Driver(driver) => driver.stream(statement),
         };
-        Ok(DataStream::new(rows, pass))
+        Ok(DataStream::new(rows, Some(pass)))
     }
 
     pub(crate) async fn begin(
         &self,
         options: TransactionOptions,
     ) -> Result<DataTransaction, DbErr> {
-        let pass = self.enter().await?;
+        let (pass, way) = self.enter().await?;
         let options = self.with_default_mode(options);
-        let open = match self.connection {
-            Connection::SeaOrm(connection) => {
-                Open::SeaOrm(connection.begin_with_options(options).await?)
-            }
-            Connection::Driver(driver) => Open::Driver(driver.begin(options).await?),
+        let open = match way {
+            Way::SeaOrm(connection) => Open::SeaOrm(connection.begin_with_options(options).await?),
+            Way::Driver(driver) => Open::Driver(driver.begin(options).await?),
         };
-        let backend = self.connection.backend();
+        let backend = self.connections.backend();
         Ok(DataTransaction::new(open, pass, self.inner, backend, self.reads))
     }
 
@@ -98,7 +96,7 @@ impl<'a> Lane<'a> {
     /// lock at once, unless the caller says otherwise. On a server one that only reads says so.
     fn with_default_mode(&self, mut options: TransactionOptions) -> TransactionOptions {
         let writes = self.reads.is_none() && options.access_mode != Some(AccessMode::ReadOnly);
-        if self.connection.backend() == DbBackend::Sqlite {
+        if self.connections.backend() == DbBackend::Sqlite {
             options.sqlite_transaction_mode.get_or_insert(if writes {
                 SqliteTransactionMode::Immediate
             } else {

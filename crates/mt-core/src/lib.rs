@@ -2,6 +2,7 @@
 
 mod adapters;
 mod batch;
+mod budget;
 mod cache;
 mod capabilities;
 mod driver;
@@ -26,16 +27,16 @@ mod transaction;
 
 pub use adapters::{CreateAdapters, DataAdapters, ReadAdapters};
 pub use batch::Step;
+pub use budget::{BudgetSettings, BudgetUsage, Connect, ConnectionBudget, ConnectionPool};
 pub use cache::{CacheSettings, CachedFactory};
 pub use capabilities::{Capabilities, ReadOnly};
-pub use driver::{Connection, Driver, DriverTransaction};
+pub use driver::{Connection, Connections, Driver, DriverTransaction};
 pub use error::{Error, ErrorKind, Result};
 pub use factory::{
     BackupManifest, DatabaseEntry, DatabaseFactory, DatabaseFactoryExt, DatabaseInfo, Maintenance,
     MaintenanceMode, RestoreOptions,
 };
 pub use forecast::{Forecast, Work};
-pub use gate::{BudgetPermit, ConnectionBudget};
 pub use guard::condition_guard;
 pub use handles::{OpenHandles, Revoked};
 pub use layer::{FactoryLayer, WithCreateAdapters};

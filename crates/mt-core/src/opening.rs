@@ -1,8 +1,7 @@
 use std::{any::Any, fmt, sync::Arc, time::Instant};
 
 use crate::{
-    Connection, ConnectionBudget, DataAdapters, DeploymentId, Generation, ReadOnly, Result,
-    TenantId,
+    Connections, DataAdapters, DeploymentId, Generation, ReadOnly, Result, TenantId,
     adapters::{Inner, Parked},
     gate::Gate,
     session::Session,
@@ -16,16 +15,15 @@ pub struct Opening {
     tenant: TenantId,
     generation: Generation,
     provider: &'static str,
-    primary: Connection,
-    read: Option<Connection>,
+    primary: Connections,
+    read: Option<Connections>,
     read_only: ReadOnly,
     ledger: Option<String>,
-    budget: Option<Arc<dyn ConnectionBudget>>,
     hold: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Opening {
-    pub(crate) fn new(tenant: &TenantId, deployment: DeploymentId, primary: Connection) -> Self {
+    pub(crate) fn new(tenant: &TenantId, deployment: DeploymentId, primary: Connections) -> Self {
         Self {
             deployment,
             tenant: tenant.clone(),
@@ -35,7 +33,6 @@ impl Opening {
             read: None,
             read_only: ReadOnly::Handle,
             ledger: None,
-            budget: None,
             hold: None,
         }
     }
@@ -52,10 +49,10 @@ impl Opening {
         self
     }
 
-    /// Gives the connection behind [`DataAdapters::read`], and says who keeps it from writing.
+    /// Gives the connections behind [`DataAdapters::read`], and says who keeps it from writing.
     /// Default: the primary, kept from writing by the handle.
-    pub fn with_read(mut self, connection: impl Into<Connection>, read_only: ReadOnly) -> Self {
-        self.read = Some(connection.into());
+    pub fn with_read(mut self, connections: impl Into<Connections>, read_only: ReadOnly) -> Self {
+        self.read = Some(connections.into());
         self.read_only = read_only;
         self
     }
@@ -63,12 +60,6 @@ impl Opening {
     /// Names the migration ledger whose newest entry is the schema version. Default: none is read.
     pub fn with_ledger(mut self, table: impl Into<String>) -> Self {
         self.ledger = Some(table.into());
-        self
-    }
-
-    /// Makes every call ask for a permit first. Default: no limit.
-    pub fn with_budget(mut self, budget: Arc<dyn ConnectionBudget>) -> Self {
-        self.budget = Some(budget);
         self
     }
 
@@ -108,7 +99,7 @@ impl Opening {
             }
         };
         let inner = Inner {
-            gate: Arc::new(Gate::new(self.tenant.clone(), self.budget)),
+            gate: Arc::new(Gate::new(self.tenant.clone())),
             tenant: self.tenant,
             provider: self.provider,
             row,

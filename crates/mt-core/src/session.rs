@@ -9,7 +9,7 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 
-use crate::Connection;
+use crate::Connections;
 
 /// Open connections, and what must be held until they are closed, such as a lock file.
 ///
@@ -18,7 +18,7 @@ use crate::Connection;
 #[derive(Debug)]
 pub(crate) struct Session {
     // In this order: dropped without a runtime, connections go before what protects them.
-    connections: Vec<Connection>,
+    connections: Vec<Connections>,
     holds: Mutex<Vec<Hold>>,
     closing: Mutex<Option<Closing>>,
 }
@@ -34,7 +34,7 @@ impl fmt::Debug for Hold {
 }
 
 impl Session {
-    pub(crate) fn new(connections: impl IntoIterator<Item = Connection>) -> Self {
+    pub(crate) fn new(connections: impl IntoIterator<Item = Connections>) -> Self {
         Self {
             connections: connections.into_iter().collect(),
             holds: Mutex::default(),

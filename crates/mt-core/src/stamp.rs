@@ -5,7 +5,7 @@ use sea_orm::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Connection, DeploymentId, Error, ErrorKind, Generation, Result, TenantId};
+use crate::{Connections, DeploymentId, Error, ErrorKind, Generation, Result, TenantId};
 
 /// Whose database this is, written into the database itself.
 ///
@@ -197,16 +197,15 @@ impl StampRow {
     /// `ForeignDatabase`: no stamp. `Corrupt`: a damaged one. `Unavailable`: no answer, with the
     /// database's error as source.
     pub(crate) async fn read(
-        connection: &Connection,
+        connections: &Connections,
         tenant: &TenantId,
         ledger: Option<&str>,
     ) -> Result<Self> {
-        let select = Stamp::select(connection.backend(), ledger);
-        let rows = match (connection.query(select).await, ledger) {
+        let (_lease, way) = connections.take().await.map_err(|e| e.with_tenant(tenant))?;
+        let select = |ledger| Stamp::select(connections.backend(), ledger);
+        let rows = match (way.query(select(ledger)).await, ledger) {
             // The ledger may be missing where an application changed its name; the stamp decides.
-            (Err(e), Some(_)) if names_a_missing_table(&e) => {
-                connection.query(Stamp::select(connection.backend(), None)).await
-            }
+            (Err(e), Some(_)) if names_a_missing_table(&e) => way.query(select(None)).await,
             (rows, _) => rows,
         };
         match rows {

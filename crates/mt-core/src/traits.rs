@@ -71,7 +71,7 @@ macro_rules! connection_traits {
         #[async_trait]
         impl ConnectionTrait for $handle {
             fn get_database_backend(&self) -> DbBackend {
-                self.lane().connection.backend()
+                self.lane().connections.backend()
             }
 
             async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
@@ -98,7 +98,7 @@ macro_rules! connection_traits {
             type Stream<'a> = DataStream<'a>;
 
             fn get_database_backend(&self) -> DbBackend {
-                self.lane().connection.backend()
+                self.lane().connections.backend()
             }
 
             fn stream_raw<'a>(

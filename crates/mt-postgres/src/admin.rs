@@ -1,12 +1,13 @@
 //! The connections by which databases and roles are made, looked at and removed.
 
-use std::fmt;
+use std::{fmt, sync::Arc, time::Duration};
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, PgPool,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     PostgresConfig,
@@ -14,14 +15,22 @@ use crate::{
     names::{Identity, Part},
 };
 
-/// How many connections are used for it at most.
-const CONNECTIONS: u32 = 4;
+/// How many connections to the server's own database there are at most.
+pub(crate) const CONNECTIONS: u32 = 4;
+
+/// How many connections to tenants' databases there are at most beside those of requests: to look
+/// into them, and to change their schemas.
+pub(crate) const ENTRANCES: usize = 12;
+
+/// How long one waits for one of these. They may be held for as long as a migration takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A way to the server's own database, as the role of the settings.
 #[derive(Clone)]
 pub(crate) struct Admin {
     pool: PgPool,
     server: PgConnectOptions,
+    entrances: Arc<Semaphore>,
 }
 
 impl Admin {
@@ -34,7 +43,7 @@ impl Admin {
             .acquire_timeout(config.acquire_timeout())
             .idle_timeout(crate::connect::IDLE)
             .connect_lazy_with(server.clone());
-        Self { pool, server }
+        Self { pool, server, entrances: Arc::new(Semaphore::new(ENTRANCES)) }
     }
 
     pub(crate) const fn pool(&self) -> &PgPool {
@@ -55,6 +64,16 @@ impl Admin {
             .map_err(Error::server(action))
     }
 
+    /// The right to one connection to a tenant's database.
+    ///
+    /// # Errors
+    /// `Unavailable`: all are taken, for long.
+    pub(crate) async fn entrance(&self) -> Result<OwnedSemaphorePermit> {
+        let entrance = Arc::clone(&self.entrances).acquire_owned();
+        let entrance = tokio::time::timeout(PATIENCE, entrance).await;
+        entrance.ok().and_then(std::result::Result::ok).ok_or(Error::Crowded)
+    }
+
     /// A connection to a tenant's database that acts as one of its roles: what is in there may not
     /// act as whoever administers the server.
     pub(crate) async fn enter(
@@ -62,12 +81,29 @@ impl Admin {
         database: &str,
         identity: &Identity,
         part: Part,
-    ) -> Result<PgConnection> {
+    ) -> Result<Inside> {
+        let entrance = self.entrance().await?;
         let options = self.server.clone().database(database);
         let action = "connect to the tenant's database";
-        let mut connection = options.connect().await.map_err(Error::server(action))?;
-        run(&mut connection, action, set_role(identity, part)).await?;
-        Ok(connection)
+        let connection = options.connect().await.map_err(Error::server(action))?;
+        let mut inside = Inside { connection, entrance };
+        run(&mut inside.connection, action, set_role(identity, part)).await?;
+        Ok(inside)
+    }
+}
+
+/// One connection to a tenant's database, and the right to it.
+pub(crate) struct Inside {
+    // In this order: its place is another's once it is closed.
+    pub(crate) connection: PgConnection,
+    #[expect(dead_code, reason = "held for its drop")]
+    entrance: OwnedSemaphorePermit,
+}
+
+impl Inside {
+    /// Closes it. That it does not end well is no news: what was to be done is done.
+    pub(crate) async fn close(self) {
+        drop(self.connection.close().await);
     }
 }
 

@@ -37,6 +37,13 @@ impl PostgresFactoryBuilder {
         self
     }
 
+    /// The most connections of all tenants together for their requests, in this process. Default:
+    /// what the server takes, without 20 for administration, migrations and others.
+    pub const fn with_connection_budget(mut self, connections: usize) -> Self {
+        self.config.connection_budget = Some(connections);
+        self
+    }
+
     /// How long `deprovision` waits for those who use the database. Default 30 seconds.
     pub fn with_drain_timeout(mut self, timeout: Duration) -> Self {
         self.config.drain_timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);

@@ -29,9 +29,13 @@ pub struct PostgresConfig {
     /// What every database's name starts with: `tenant_` makes `tenant_acme`. Default `tenant_`.
     pub database_prefix: String,
     /// The most connections to one tenant's database for requests, and as many again for those that
-    /// only read. They are opened as they are needed, and closed after a minute without use. Default
-    /// 4.
+    /// only read. They are opened as they are needed, and closed when another tenant needs their
+    /// place or after a minute without use. Default 4.
     pub max_connections: u32,
+    /// The most connections of all tenants together for their requests, in this process. Default:
+    /// what the server takes, without 20 for administration, migrations and others. Where several
+    /// processes share the server, each has a share of that.
+    pub connection_budget: Option<usize>,
     /// How long a connection may take, and how long a request waits for one, in milliseconds.
     /// Default 5,000.
     pub acquire_timeout_ms: u64,
@@ -49,6 +53,7 @@ impl Default for PostgresConfig {
             role_secret: String::new(),
             database_prefix: "tenant_".to_owned(),
             max_connections: 4,
+            connection_budget: None,
             acquire_timeout_ms: 5_000,
             statement_timeout_ms: 30_000,
             drain_timeout_ms: 30_000,
@@ -91,6 +96,7 @@ impl PostgresConfig {
         for (name, value) in [
             ("max_connections", u64::from(self.max_connections)),
             ("acquire_timeout_ms", self.acquire_timeout_ms),
+            ("connection_budget", self.connection_budget.unwrap_or(1) as u64),
         ] {
             if value == 0 {
                 return Err(config_error(&format!("`{name}` is 1 or more")));
@@ -138,6 +144,7 @@ impl fmt::Debug for PostgresConfig {
         f.debug_struct("PostgresConfig")
             .field("database_prefix", &self.database_prefix)
             .field("max_connections", &self.max_connections)
+            .field("connection_budget", &self.connection_budget)
             .finish_non_exhaustive()
     }
 }
@@ -173,11 +180,12 @@ mod tests {
     fn what_is_wrong_is_named_and_no_secret_told() {
         config().check().unwrap();
         type Break = fn(&mut PostgresConfig);
-        let breaks: [(Break, &str); 7] = [
+        let breaks: [(Break, &str); 8] = [
             (|c| c.admin_url.clear(), "MT_POSTGRES__ADMIN_URL"),
             (|c| c.role_secret.clear(), "MT_POSTGRES__ROLE_SECRET"),
             (|c| c.role_secret.truncate(15), "`role_secret`"),
             (|c| c.max_connections = 0, "`max_connections`"),
+            (|c| c.connection_budget = Some(0), "`connection_budget`"),
             (|c| c.acquire_timeout_ms = 0, "`acquire_timeout_ms`"),
             (|c| c.admin_url = "mysql://u:hunter2@h/d".to_owned(), "`admin_url`"),
             (|c| c.admin_url = "postgres://u:hunter2@h:port/d".to_owned(), "`admin_url`"),

@@ -1,17 +1,18 @@
-//! Pools of connections to a tenant's database.
+//! Connections to a tenant's database.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use mt_core::TenantId;
-use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
+use async_trait::async_trait;
+use mt_core::{BudgetSettings, Connect, TenantId};
+use sea_orm::{DatabaseConnection, DbBackend, SqlxPostgresConnector};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Executor as _, PgPool,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use crate::{
     PostgresConfig,
-    admin::{Admin, set_role},
+    admin::{self, Admin, set_role},
     error::{Error, Result},
     names::{Identity, Part},
     place::Place,
@@ -21,33 +22,95 @@ use crate::{
 /// How long a connection stays that nobody uses.
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
 
-/// A pool for requests, with its first connection, so that whether the server lets this role in is
-/// known.
-pub(crate) async fn open(
-    admin: &Admin,
-    place: &Place,
-    identity: &Identity,
-    part: Part,
-    passwords: &Passwords,
-    tenant: &TenantId,
-    config: &PostgresConfig,
-) -> Result<DatabaseConnection> {
-    let role = identity.role(part);
-    let timeout = config.statement_timeout_ms.to_string();
-    let mut settings = vec![("statement_timeout", timeout.as_str())];
-    if part == Part::Reader {
-        settings.push(("default_transaction_read_only", "on"));
+/// After how long without use a connection is asked whether it still answers, before a statement is
+/// sent over it. A server that was restarted is noticed by that, and costs no call.
+const UNASKED: Duration = Duration::from_secs(1);
+
+/// What is left to administration and to others of the connections that the server takes, where the
+/// settings do not say how many are for tenants.
+const HEADROOM: usize = 4 + admin::CONNECTIONS as usize + admin::ENTRANCES;
+
+/// How a tenant's database is reached as one of its roles.
+pub(crate) struct Door {
+    options: PgConnectOptions,
+    acquire_timeout: Duration,
+}
+
+impl Door {
+    pub(crate) fn new(
+        admin: &Admin,
+        place: &Place,
+        role: &str,
+        part: Part,
+        passwords: &Passwords,
+        tenant: &TenantId,
+        config: &PostgresConfig,
+    ) -> Self {
+        let timeout = config.statement_timeout_ms.to_string();
+        let mut settings = vec![("statement_timeout", timeout.as_str())];
+        if part == Part::Reader {
+            settings.push(("default_transaction_read_only", "on"));
+        }
+        let options = to(admin, place, tenant)
+            .username(role)
+            .password(passwords.of(role).expose())
+            .options(settings);
+        Self { options, acquire_timeout: config.acquire_timeout() }
     }
-    let options = to(admin, place, tenant)
-        .username(&role)
-        .password(passwords.of(&role).expose())
-        .options(settings);
-    let pool = PgPoolOptions::new()
-        .max_connections(config.max_connections)
-        .acquire_timeout(config.acquire_timeout())
-        .idle_timeout(IDLE)
-        .connect_lazy_with(options);
-    connected(pool).await
+}
+
+#[async_trait]
+impl Connect for Door {
+    fn backend(&self) -> DbBackend {
+        DbBackend::Postgres
+    }
+
+    async fn connect(&self) -> mt_core::Result<DatabaseConnection> {
+        let pool = single(self.acquire_timeout)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for >= UNASKED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(self.options.clone());
+        Ok(connected(pool).await?)
+    }
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door")
+            .field("database", &self.options.get_database())
+            .field("role", &self.options.get_username())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The budget of all tenants' connections: what the settings say, or what the server takes beside
+/// [`HEADROOM`].
+pub(crate) async fn budget(admin: &Admin, config: &PostgresConfig) -> Result<BudgetSettings> {
+    let connections = match config.connection_budget {
+        Some(connections) => connections,
+        None => {
+            let sql = "SELECT current_setting('max_connections')::int \
+                - current_setting('superuser_reserved_connections')::int \
+                - coalesce(current_setting('reserved_connections', true)::int, 0)";
+            let all = sqlx::query_scalar::<_, i32>(sql).fetch_one(admin.pool()).await;
+            let all = all.map_err(Error::server("ask how many connections the server takes"))?;
+            let connections =
+                usize::try_from(all).unwrap_or_default().saturating_sub(HEADROOM).max(1);
+            tracing::debug!(connections, "for all tenants together");
+            connections
+        }
+    };
+    Ok(BudgetSettings::default()
+        .with_max_connections(connections)
+        .with_acquire_timeout(config.acquire_timeout())
+        .with_idle_timeout(IDLE))
 }
 
 /// One connection as the owner, never replaced by another.
@@ -59,11 +122,7 @@ pub(crate) async fn maintain(
     config: &PostgresConfig,
 ) -> Result<DatabaseConnection> {
     let set_role = set_role(identity, Part::Owner);
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(config.acquire_timeout())
-        .idle_timeout(None)
-        .max_lifetime(None)
+    let pool = single(config.acquire_timeout())
         .after_connect(move |connection, _| {
             let sql = set_role.clone();
             Box::pin(async move {
@@ -72,6 +131,14 @@ pub(crate) async fn maintain(
         })
         .connect_lazy_with(to(admin, place, tenant));
     connected(pool).await
+}
+
+fn single(acquire_timeout: Duration) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(acquire_timeout)
+        .idle_timeout(None)
+        .max_lifetime(None)
 }
 
 fn to(admin: &Admin, place: &Place, tenant: &TenantId) -> PgConnectOptions {

@@ -20,6 +20,10 @@ pub(crate) enum Error {
     Closed(String),
     #[error("a database of that name is there and is not this tenant's: {0}")]
     Taken(&'static str),
+    #[error(
+        "too many databases are looked into or migrated at once, and none was done with for a minute"
+    )]
+    Crowded,
     #[error("a task ended early")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -51,6 +55,7 @@ impl Error {
             Self::NoDatabase(_) => ErrorKind::TenantNotFound,
             Self::InUse(_) | Self::Closed(_) => ErrorKind::InUse,
             Self::Taken(_) => ErrorKind::NameTaken,
+            Self::Crowded => ErrorKind::Unavailable,
             Self::Task(_) => ErrorKind::Internal,
         }
     }
@@ -96,7 +101,11 @@ impl From<Error> for mt_core::Error {
         match cause {
             Error::Server { source, .. } => error.with_source(source),
             Error::Task(source) => error.with_source(source),
-            Error::NoDatabase(_) | Error::InUse(_) | Error::Closed(_) | Error::Taken(_) => error,
+            Error::NoDatabase(_)
+            | Error::InUse(_)
+            | Error::Closed(_)
+            | Error::Taken(_)
+            | Error::Crowded => error,
         }
     }
 }

@@ -3,17 +3,20 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use mt_core::{
-    BackupManifest, Capabilities, DataAdapters, DatabaseEntry, DatabaseFactory, DatabaseInfo,
-    DatabaseName, FactoryContext, Maintenance, MaintenanceMode, OpenHandles, ReadOnly,
-    RestoreOptions, Result, Secret, Stamp, TenantId,
+    BackupManifest, Capabilities, ConnectionBudget, DataAdapters, DatabaseEntry, DatabaseFactory,
+    DatabaseInfo, DatabaseName, FactoryContext, Maintenance, MaintenanceMode, OpenHandles,
+    ReadOnly, RestoreOptions, Result, Secret, Stamp, TenantId,
 };
 use sqlx::postgres::PgConnectOptions;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::OnceCell,
+};
 
 use crate::{
     NAME, PostgresConfig, PostgresFactoryBuilder,
     admin::Admin,
-    connect,
+    connect::{self, Door},
     error::Error,
     look::Look,
     names::{Identity, Part, RULES},
@@ -33,6 +36,8 @@ pub struct PostgresFactory {
     pub(crate) passwords: Passwords,
     pub(crate) handles: OpenHandles,
     pub(crate) sweeps: Sweeps,
+    /// Known once the server was asked.
+    budget: OnceCell<ConnectionBudget>,
 }
 
 impl PostgresFactory {
@@ -55,6 +60,7 @@ impl PostgresFactory {
             passwords,
             handles: OpenHandles::default(),
             sweeps: Sweeps::default(),
+            budget: OnceCell::new(),
         }
     }
 
@@ -76,11 +82,14 @@ impl PostgresFactory {
         self.handles.admit(tenant)?;
         let (place, identity) = self.ours(tenant).await?;
         let (stamp, _) = place.stamped(tenant)?;
+        let budget = self.budget().await?;
         let pool = |part| {
+            let role = identity.role(part);
             let (admin, passwords) = (&self.admin, &self.passwords);
-            connect::open(admin, &place, &identity, part, passwords, tenant, &self.config)
+            let door = Door::new(admin, &place, &role, part, passwords, tenant, &self.config);
+            budget.pool(door, self.config.max_connections as usize)
         };
-        let (primary, read) = (pool(Part::Runtime).await?, pool(Part::Reader).await?);
+        let (primary, read) = (pool(Part::Runtime), pool(Part::Reader));
         let mut opening = DataAdapters::opening(tenant, self.context.deployment, primary)
             .with_generation(stamp.generation)
             .with_provider(NAME)
@@ -91,6 +100,12 @@ impl PostgresFactory {
         let data = opening.open().await?;
         self.handles.track(&data)?;
         Ok(data)
+    }
+
+    /// The budget of all tenants' connections.
+    pub(crate) async fn budget(&self) -> Result<&ConnectionBudget> {
+        let ask = async || ConnectionBudget::new(connect::budget(&self.admin, &self.config).await?);
+        self.budget.get_or_try_init(ask).await
     }
 
     async fn look_for(&self, tenant: &TenantId) -> Result<DatabaseInfo> {
@@ -118,11 +133,12 @@ impl PostgresFactory {
     async fn open_for_maintenance(&self, tenant: &TenantId) -> Result<Maintenance> {
         let (place, identity) = self.ours(tenant).await?;
         let (stamp, _) = place.stamped(tenant)?;
+        let entrance = self.admin.entrance().await?;
         let connection =
             connect::maintain(&self.admin, &place, &identity, tenant, &self.config).await?;
         let (deployment, generation) = (self.context.deployment, stamp.generation);
         // While it is connected the server refuses to drop or rename the database.
-        Maintenance::open(tenant, deployment, generation, connection, ()).await
+        Maintenance::open(tenant, deployment, generation, connection, entrance).await
     }
 
     async fn databases(&self) -> Result<Vec<DatabaseEntry>> {

@@ -2,7 +2,6 @@
 
 use mt_core::{Connection, FactoryContext, Stamp};
 use sea_orm::DbBackend;
-use sqlx::Connection as _;
 
 use crate::{
     admin::{self, Admin, ident, literal},
@@ -84,9 +83,9 @@ pub(crate) async fn furnish(
         }
         sql += &format!("REVOKE {writes} ON public.{} FROM {runtime};", ident(ledger));
     }
-    let mut connection = admin.enter(database, identity, Part::Owner).await?;
-    let done = admin::run(&mut connection, "prepare the database", sql).await;
-    drop(connection.close().await);
+    let mut inside = admin.enter(database, identity, Part::Owner).await?;
+    let done = admin::run(&mut inside.connection, "prepare the database", sql).await;
+    inside.close().await;
     done
 }
 

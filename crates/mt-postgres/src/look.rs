@@ -1,6 +1,6 @@
 //! What is in a tenant's database.
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use crate::{
     admin::{Admin, ident, literal},
@@ -27,10 +27,9 @@ impl Look {
         identity: &Identity,
         ledger: Option<&str>,
     ) -> Result<Self> {
-        let mut connection = admin.enter(database, identity, Part::Reader).await?;
-        let look = Self::over(&mut connection, ledger).await;
-        // It only read; that it does not end well is no news.
-        drop(connection.close().await);
+        let mut inside = admin.enter(database, identity, Part::Reader).await?;
+        let look = Self::over(&mut inside.connection, ledger).await;
+        inside.close().await;
         look
     }
 

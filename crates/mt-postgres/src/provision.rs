@@ -135,6 +135,7 @@ impl PostgresFactory {
             comment: None,
             is_open: true,
         };
+        let _entrance = self.admin.entrance().await?;
         let connection =
             connect::maintain(&self.admin, &place, identity, tenant, &self.config).await?;
         furnish::apply(&self.context, connection.into()).await
