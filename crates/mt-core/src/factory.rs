@@ -3,6 +3,7 @@ use std::{any::Any, collections::BTreeMap, fmt, sync::Arc};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
+use sea_orm::Statement;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -114,6 +115,29 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
             infos.push(self.describe(tenant).await);
         }
         infos
+    }
+
+    /// What is recorded beside the current database of each of `tenants` of its schema, in their
+    /// order, without opening any: one question for all, where the engine has a place for it.
+    /// `None`: nothing is recorded.
+    ///
+    /// Migrations write it in their own transaction. It is a cache of the ledger: who changes the
+    /// ledger by other means leaves it behind. Checked by `a_recorded_schema_is_that_of_the_ledger`.
+    ///
+    /// # Errors
+    /// `Unavailable`: the engine, or the store of placements, does not answer.
+    async fn recorded_schemas(&self, tenants: &[TenantId]) -> Result<Vec<Option<RecordedSchema>>> {
+        Ok(vec![None; tenants.len()])
+    }
+
+    /// Does what a provider has to do beside the calls, such as making databases in advance. Whoever
+    /// runs the fleet in a process that stays calls it every few seconds; one call at a time is
+    /// enough, and nothing depends on it but speed.
+    ///
+    /// # Errors
+    /// What could not be done. The next call begins anew.
+    async fn tend(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Opens the tenant's database for changing its schema.
@@ -230,6 +254,9 @@ pub struct DatabaseInfo {
     pub ledger: Option<String>,
     /// The applied migrations in ascending order; none where no ledger is known.
     pub applied: Vec<String>,
+    /// What is recorded beside it, where the engine has a place for that; see
+    /// [`DatabaseFactory::recorded_schemas`].
+    pub recorded: Option<SchemaRecord>,
     /// How much it takes up, in bytes, where the engine tells.
     pub size_bytes: Option<u64>,
 }
@@ -237,7 +264,7 @@ pub struct DatabaseInfo {
 impl DatabaseInfo {
     /// The database `name` with its stamp, and nothing more.
     pub const fn new(name: DatabaseName, stamp: Stamp) -> Self {
-        Self { name, stamp, ledger: None, applied: Vec::new(), size_bytes: None }
+        Self { name, stamp, ledger: None, applied: Vec::new(), recorded: None, size_bytes: None }
     }
 
     /// Adds the applied migrations, read from the table `ledger`.
@@ -248,12 +275,38 @@ impl DatabaseInfo {
         self
     }
 
+    /// Adds what is recorded beside it.
+    #[must_use]
+    pub fn with_recorded(mut self, recorded: SchemaRecord) -> Self {
+        self.recorded = Some(recorded);
+        self
+    }
+
     /// Adds its size.
     #[must_use]
     pub const fn with_size_bytes(mut self, size_bytes: u64) -> Self {
         self.size_bytes = Some(size_bytes);
         self
     }
+}
+
+/// How far a schema is: what is recorded beside a database, so that it need not be opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaRecord {
+    /// The greatest applied migration.
+    pub version: Option<String>,
+    /// The [fingerprint](crate::SchemaTemplate::fingerprint) of the schema that it has, exactly.
+    /// `None`: it has something else than any program had when it was written.
+    pub fingerprint: Option<String>,
+}
+
+/// A [`SchemaRecord`], and of which of the tenant's databases it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RecordedSchema {
+    /// Of which generation.
+    pub generation: Generation,
+    /// How far it is.
+    pub schema: SchemaRecord,
 }
 
 /// Who else may have a database open while its schema is changed.
@@ -271,7 +324,10 @@ pub struct Maintenance {
     stamp: Stamp,
     connection: Connection,
     session: Session,
+    record: Option<Recorder>,
 }
+
+type Recorder = Box<dyn Fn(&SchemaRecord) -> Result<Statement> + Send + Sync>;
 
 impl Maintenance {
     /// Reads the stamp of the database over `connection`, and refuses it if it is not `tenant`'s in
@@ -293,7 +349,7 @@ impl Maintenance {
         session.hold(hold);
         let read = StampRow::read(&connection.clone().into(), tenant, None).await;
         match read.and_then(|r| r.stamp.check(deployment, tenant, generation).map(|()| r.stamp)) {
-            Ok(stamp) => Ok(Self { stamp, connection, session }),
+            Ok(stamp) => Ok(Self { stamp, connection, session, record: None }),
             Err(error) => {
                 session.close().await;
                 Err(error)
@@ -311,7 +367,26 @@ impl Maintenance {
         let connection = connection.into();
         let session = Session::new([connection.clone().into()]);
         session.hold(hold);
-        Self { stamp, connection, session }
+        Self { stamp, connection, session, record: None }
+    }
+
+    /// Says by which statement a schema is recorded beside the database, to be run in the
+    /// transaction that changes it.
+    #[must_use]
+    pub fn with_record(
+        mut self,
+        record: impl Fn(&SchemaRecord) -> Result<Statement> + Send + Sync + 'static,
+    ) -> Self {
+        self.record = Some(Box::new(record));
+        self
+    }
+
+    /// The statement that records `schema`, where there is a place for it.
+    ///
+    /// # Errors
+    /// The provider's: it cannot be written.
+    pub fn record(&self, schema: &SchemaRecord) -> Result<Option<Statement>> {
+        self.record.as_ref().map(|record| record(schema)).transpose()
     }
 
     /// Whose database it is.

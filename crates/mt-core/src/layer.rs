@@ -6,7 +6,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     BackupManifest, Capabilities, CreateAdapters, DataAdapters, DatabaseEntry, DatabaseFactory,
-    DatabaseInfo, Forecast, Maintenance, MaintenanceMode, RestoreOptions, Result, TenantId, Work,
+    DatabaseInfo, Forecast, Maintenance, MaintenanceMode, RecordedSchema, RestoreOptions, Result,
+    TenantId, Work,
 };
 
 /// A factory around a factory, composed as tower's layers are: it changes some methods and passes
@@ -69,6 +70,14 @@ impl<L: FactoryLayer> DatabaseFactory for L {
 
     async fn describe_many(&self, tenants: &[TenantId]) -> Vec<Result<DatabaseInfo>> {
         self.inner().describe_many(tenants).await
+    }
+
+    async fn recorded_schemas(&self, tenants: &[TenantId]) -> Result<Vec<Option<RecordedSchema>>> {
+        self.inner().recorded_schemas(tenants).await
+    }
+
+    async fn tend(&self) -> Result<()> {
+        self.inner().tend().await
     }
 
     async fn maintain(&self, tenant: &TenantId, mode: MaintenanceMode) -> Result<Maintenance> {

@@ -34,7 +34,7 @@ pub use driver::{Connection, Connections, Driver, DriverTransaction};
 pub use error::{Error, ErrorKind, Result};
 pub use factory::{
     BackupManifest, DatabaseEntry, DatabaseFactory, DatabaseFactoryExt, DatabaseInfo, Maintenance,
-    MaintenanceMode, RestoreOptions,
+    MaintenanceMode, RecordedSchema, RestoreOptions, SchemaRecord,
 };
 pub use forecast::{Forecast, Work};
 pub use guard::condition_guard;

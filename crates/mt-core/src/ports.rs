@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Connection, DataAdapters, DatabaseName, DeploymentId, Error, ErrorKind, Generation, Result,
-    TenantId, TenantState,
+    SchemaRecord, TenantId, TenantState,
 };
 
 /// Where a tenant's database is.
@@ -161,6 +161,12 @@ pub trait SchemaTemplate: fmt::Debug + Send + Sync + 'static {
 
     /// The table in which the applied migrations are recorded.
     fn ledger(&self) -> &str;
+
+    /// What is [recorded](crate::DatabaseFactory::recorded_schemas) of a database that has this
+    /// schema. Default: its fingerprint, and no version.
+    fn record(&self) -> SchemaRecord {
+        SchemaRecord { version: None, fingerprint: Some(self.fingerprint().to_owned()) }
+    }
 
     /// Brings an empty database to this schema, ledger included.
     ///

@@ -14,6 +14,8 @@ pub(crate) enum Fault {
     Pooled,
     #[error("the ledger `{ledger}` could not be used")]
     Ledger { ledger: String, source: DbErr },
+    #[error("how far the schema is could not be recorded beside the database")]
+    Record(#[source] DbErr),
     #[error("{verb} migration `{name}` failed")]
     Migration { verb: &'static str, name: String, source: DbErr },
     #[error("foreign keys could not be checked after {}", quoted(.names))]
@@ -63,7 +65,9 @@ impl Fault {
                 Some(kind) => kind,
             },
             Self::Pooled | Self::Gone => ErrorKind::Internal,
+            Self::Migration { source, .. } if is_locked(source) => ErrorKind::Unavailable,
             Self::Ledger { source, .. }
+            | Self::Record(source)
             | Self::Migration { source, .. }
             | Self::Batch { source, .. }
             | Self::References(source) => {
@@ -85,6 +89,7 @@ impl Fault {
     fn into_source(self) -> Option<Box<dyn StdError + Send + Sync>> {
         match self {
             Self::Begin(source)
+            | Self::Record(source)
             | Self::Ledger { source, .. }
             | Self::Migration { source, .. }
             | Self::Check { source, .. }
@@ -109,6 +114,26 @@ impl Fault {
             | Self::Gone => None,
         }
     }
+}
+
+/// Whether a statement was given up because others used what it needs: `lock_not_available` and
+/// `deadlock_detected` (<https://www.postgresql.org/docs/18/errcodes-appendix.html>).
+#[cfg(feature = "postgres")]
+fn is_locked(error: &DbErr) -> bool {
+    use sea_orm::RuntimeErr;
+
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
+        error
+    else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
+}
+
+#[cfg(not(feature = "postgres"))]
+const fn is_locked(_error: &DbErr) -> bool {
+    false
 }
 
 /// The kind of an error of ours inside SeaORM's that says why a statement was not run: no

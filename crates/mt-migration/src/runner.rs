@@ -3,8 +3,9 @@ use std::{collections::HashSet, fmt, sync::Arc};
 use async_trait::async_trait;
 use mt_core::{
     Connection, DatabaseFactory, DatabaseInfo, Error, ErrorKind, Maintenance, MaintenanceMode,
-    Result, SchemaTemplate, Stamp, TenantId,
+    Result, SchemaRecord, SchemaTemplate, TenantId,
 };
+use sea_orm::DbBackend;
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use sha2::{Digest as _, Sha256};
 
@@ -25,9 +26,10 @@ use crate::{
 ///
 /// - In the order of the migrator's vector, all that is pending in one transaction, with their rows
 ///   in the ledger. A failure leaves the database as it was.
-/// - A migration whose `use_transaction()` is `Some(false)` runs outside of a transaction, with the
-///   database closed to everybody else, after what comes before it is committed. If it fails, what
-///   it did stays and it is not recorded; it should be written so that it can be repeated.
+/// - A migration whose `use_transaction()` is `Some(false)` runs outside of a transaction, after what
+///   comes before it is committed; on SQLite with the database closed to everybody else. If it
+///   fails, what it did stays and it is not recorded; it should be written so that it can be
+///   repeated.
 /// - Two migrators at once are fine: each reads the ledger again once it holds the engine's lock,
 ///   and does only what is left.
 /// - On SQLite foreign keys are off meanwhile, in both kinds of migration, because rebuilding a
@@ -122,6 +124,16 @@ impl Runner {
         SchemaStatus::new(&self.0.names, applied)
     }
 
+    /// What is recorded of a database in which `applied` are applied.
+    pub(crate) fn record_of(&self, applied: &[String]) -> SchemaRecord {
+        let status = self.compare(applied);
+        let is_this = status.pending.is_empty() && status.unknown.is_empty();
+        SchemaRecord {
+            version: status.schema_version,
+            fingerprint: is_this.then(|| self.0.fingerprint.clone()),
+        }
+    }
+
     /// How far the tenant's database is, in one look.
     ///
     /// # Errors
@@ -202,7 +214,42 @@ impl Runner {
         status: &SchemaStatus,
     ) -> Result<MigrationReport> {
         let pending = self.select(&status.pending);
+        if pending.is_empty() {
+            self.mend_record(factory, tenant, status).await?;
+        }
         self.run(factory, tenant, Direction::Up, pending, status).await
+    }
+
+    /// Records beside the database what its ledger says, where the record says something else.
+    async fn mend_record(
+        &self,
+        factory: &dyn DatabaseFactory,
+        tenant: &TenantId,
+        status: &SchemaStatus,
+    ) -> Result<()> {
+        let Some(recorded) = status.seen.as_ref().and_then(|info| info.recorded.as_ref()) else {
+            return Ok(());
+        };
+        if *recorded == self.record_of(&status.ledger()) {
+            return Ok(());
+        }
+        tracing::info!(tenant = %tenant, "what is recorded of the schema is mended");
+        let maintenance = factory.maintain(tenant, MaintenanceMode::Shared).await?;
+        let mended = match maintenance.connection() {
+            Connection::SeaOrm(db) => {
+                let record = |applied: &[String]| maintenance.record(&self.record_of(applied));
+                let (ledger, names) = (&self.0.ledger, &self.0.names);
+                let session = Session::new(db, ledger, names, Direction::Up, &record);
+                match session {
+                    Ok(session) => session.mend_record().await.map_err(Error::from),
+                    Err(error) => Err(error),
+                }
+            }
+            // No driver has a place for it.
+            Connection::Driver(_) => Ok(()),
+        };
+        maintenance.close().await;
+        mended.map_err(|e| e.with_tenant(tenant).with_provider(factory.name()))
     }
 
     /// Rolls the last `steps` applied migrations back, newest first; fewer if there are fewer.
@@ -270,7 +317,7 @@ impl Runner {
             };
             let place = Place {
                 connection: maintenance.connection(),
-                stamp: Some(maintenance.stamp()),
+                maintenance: Some(&maintenance),
                 ledger: seen.ledger(),
             };
             let outcome = self.run_on(place, direction, &group, &ran).await;
@@ -310,7 +357,11 @@ impl Runner {
             Some(info) => factory.maintain_described(tenant, info).await?,
             None => factory.maintain(tenant, MaintenanceMode::Shared).await?,
         };
-        if group.alone && matches!(maintenance.connection(), Connection::SeaOrm(_)) {
+        // SQLite would let others into what is half done. A server keeps them apart itself, and such
+        // a migration is there to go on beside them.
+        let connection = maintenance.connection();
+        let is_file = connection.backend() == DbBackend::Sqlite;
+        if group.alone && is_file && matches!(connection, Connection::SeaOrm(_)) {
             maintenance.close().await;
             return Err(Error::unsupported(
                 factory.name(),
@@ -330,10 +381,16 @@ impl Runner {
     ) -> Result<Outcome> {
         let outcome = match place.connection {
             Connection::SeaOrm(db) => {
-                Session::new(db, &self.0.ledger, &self.0.names, direction)?.run(group).await
+                let record = |applied: &[String]| match place.maintenance {
+                    Some(maintenance) => maintenance.record(&self.record_of(applied)),
+                    None => Ok(None),
+                };
+                let (ledger, names) = (&self.0.ledger, &self.0.names);
+                Session::new(db, ledger, names, direction, &record)?.run(group).await
             }
             Connection::Driver(driver) => {
-                let remote = Remote::new(&**driver, self, direction, place.stamp)?;
+                let stamp = place.maintenance.map(Maintenance::stamp);
+                let remote = Remote::new(&**driver, self, direction, stamp)?;
                 remote.run(group, place.ledger).await
             }
         };
@@ -347,8 +404,8 @@ impl Runner {
 /// Where a group runs.
 struct Place<'a> {
     connection: &'a Connection,
-    /// Whose database it is, where that is known.
-    stamp: Option<&'a Stamp>,
+    /// The tenant's database that it is of, where it is one's.
+    maintenance: Option<&'a Maintenance>,
     /// The names in its ledger, as far as is known.
     ledger: Vec<String>,
 }
@@ -363,12 +420,16 @@ impl SchemaTemplate for Runner {
         self.0.ledger.table()
     }
 
+    fn record(&self) -> SchemaRecord {
+        self.record_of(&self.0.names)
+    }
+
     /// Runs all migrations as [`Runner::up`] does, but on `connection`, which must be a single one
     /// that nobody else uses, or a driver. Foreign keys are as they were afterwards.
     async fn apply(&self, connection: &Connection) -> Result<()> {
         let (mut ran, mut ledger) = (Vec::new(), Vec::new());
         for group in Group::cut(self.select(&self.0.names)) {
-            let place = Place { connection, stamp: None, ledger };
+            let place = Place { connection, maintenance: None, ledger };
             let outcome = self.run_on(place, Direction::Up, &group, &ran).await?;
             ran.extend(outcome.ran);
             ledger = outcome.ledger;

@@ -1,9 +1,11 @@
 //! One group of migrations on one connection.
 
+use std::time::Duration;
+
 use mt_core::{Error, ErrorKind};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait as _,
 };
 use sea_orm_migration::{MigrationTrait, SchemaManager};
 
@@ -81,12 +83,22 @@ pub(crate) struct Outcome {
     pub(crate) ledger: Vec<String>,
 }
 
+/// How long one waits for another migrator of the same database before asking again. Not in a
+/// transaction: what cannot be one, such as `CREATE INDEX CONCURRENTLY`, waits for every transaction
+/// there is, and each would wait for the other.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The statement, if there is one, that records beside the database what is applied.
+pub(crate) type Record<'a> =
+    dyn Fn(&[String]) -> Result<Option<Statement>, Error> + Send + Sync + 'a;
+
 /// Does groups on a connection that nobody else uses.
 pub(crate) struct Session<'a> {
     db: &'a DatabaseConnection,
     ledger: &'a Ledger,
     known: &'a [String],
     direction: Direction,
+    record: &'a Record<'a>,
 }
 
 impl<'a> Session<'a> {
@@ -97,9 +109,12 @@ impl<'a> Session<'a> {
         ledger: &'a Ledger,
         known: &'a [String],
         direction: Direction,
+        record: &'a Record<'a>,
     ) -> Result<Self, Error> {
         match db.get_database_backend() {
-            DbBackend::Sqlite | DbBackend::Postgres => Ok(Self { db, ledger, known, direction }),
+            DbBackend::Sqlite | DbBackend::Postgres => {
+                Ok(Self { db, ledger, known, direction, record })
+            }
             other => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("migrations run on SQLite and PostgreSQL, not on {}", other.as_str()),
@@ -134,8 +149,33 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// A transaction that no other migrator of the database is in.
+    async fn begin(&self) -> Result<DatabaseTransaction, Fault> {
+        loop {
+            let transaction =
+                self.db.begin_with_options(immediate()).await.map_err(Fault::Begin)?;
+            if self.try_lock(&transaction, "pg_try_advisory_xact_lock").await? {
+                return Ok(transaction);
+            }
+            transaction.rollback().await.map_err(Fault::Begin)?;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether no other migrator has the database. SQLite needs no such lock: a migrating transaction
+    /// begins with the write lock.
+    async fn try_lock<C: ConnectionTrait>(&self, db: &C, function: &str) -> Result<bool, Fault> {
+        if db.get_database_backend() != DbBackend::Postgres {
+            return Ok(true);
+        }
+        let sql = format!("SELECT {function}({ADVISORY_LOCK})");
+        let row = db.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await;
+        let is_ours = row.and_then(|row| row.map_or(Ok(false), |row| row.try_get_by_index(0)));
+        is_ours.map_err(Fault::Begin)
+    }
+
     async fn run_together(&self, group: &Group<'_>) -> Result<Outcome, Fault> {
-        let transaction = self.db.begin_with_options(immediate()).await.map_err(Fault::Begin)?;
+        let transaction = self.begin().await?;
         match self.run_inside(&transaction, group).await {
             Ok(outcome) => {
                 // SQLite commits in this process and knows how it ended. A server's answer can get
@@ -162,10 +202,6 @@ impl<'a> Session<'a> {
         transaction: &DatabaseTransaction,
         group: &Group<'_>,
     ) -> Result<Outcome, Fault> {
-        if self.db.get_database_backend() == DbBackend::Postgres {
-            let lock = format!("SELECT pg_advisory_xact_lock({ADVISORY_LOCK})");
-            transaction.execute_unprepared(&lock).await.map_err(Fault::Begin)?;
-        }
         let (mut applied, left) = self.left_of(transaction, group).await?;
         if left.migrations.is_empty() {
             return Ok(Outcome { ran: Vec::new(), not_atomic: Vec::new(), ledger: applied });
@@ -176,12 +212,29 @@ impl<'a> Session<'a> {
             self.run_one(&manager, *migration).await?;
             self.note(transaction, migration.name(), &mut applied).await?;
         }
+        self.record(transaction, &applied).await?;
         let ran = left.names();
         self.check_orphans(transaction, &before, &ran).await?;
         Ok(Outcome { ran, not_atomic: Vec::new(), ledger: applied })
     }
 
     async fn run_alone(&self, group: &Group<'_>) -> Result<Outcome, Failure> {
+        let untouched = |fault| Failure { fault, stays: false, earlier: Vec::new() };
+        while !self.try_lock(self.db, "pg_try_advisory_lock").await.map_err(untouched)? {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let outcome = self.run_locked(group).await;
+        if self.db.get_database_backend() == DbBackend::Postgres {
+            let unlock = format!("SELECT pg_advisory_unlock({ADVISORY_LOCK})");
+            if let Err(error) = self.db.execute_unprepared(&unlock).await {
+                // The server lets go of it with the session.
+                tracing::debug!(error = %error, "a migrator's lock was not let go of");
+            }
+        }
+        outcome
+    }
+
+    async fn run_locked(&self, group: &Group<'_>) -> Result<Outcome, Failure> {
         let failure = |stays| move |fault| Failure { fault, stays, earlier: Vec::new() };
         let (mut applied, left) = self.left_of(self.db, group).await.map_err(failure(false))?;
         if left.migrations.is_empty() {
@@ -195,6 +248,7 @@ impl<'a> Session<'a> {
             self.run_one(&manager, *migration).await.map_err(failure)?;
             self.check_orphans(self.db, &before, &ran).await.map_err(failure)?;
             self.note(self.db, migration.name(), &mut applied).await.map_err(failure)?;
+            self.record(self.db, &applied).await.map_err(failure)?;
         }
         Ok(Outcome { not_atomic: ran.clone(), ran, ledger: applied })
     }
@@ -252,6 +306,25 @@ impl<'a> Session<'a> {
             }
         };
         noted.map_err(|e| self.ledger_fault(e))
+    }
+
+    async fn record<C: ConnectionTrait>(&self, db: &C, applied: &[String]) -> Result<(), Fault> {
+        match (self.record)(applied).map_err(|error| Fault::Record(error.into_db_err()))? {
+            Some(statement) => db.execute_raw(statement).await.map(drop).map_err(Fault::Record),
+            None => Ok(()),
+        }
+    }
+
+    /// Records what is applied, where nothing was left to do and the record says otherwise.
+    pub(crate) async fn mend_record(&self) -> Result<(), Failure> {
+        let untouched = |fault| Failure { fault, stays: false, earlier: Vec::new() };
+        let mend = async {
+            let transaction = self.begin().await?;
+            let applied = self.ledger.open(&transaction).await.map_err(|e| self.ledger_fault(e))?;
+            self.record(&transaction, &applied).await?;
+            transaction.commit().await.map_err(Fault::Record)
+        };
+        mend.await.map_err(untouched)
     }
 
     /// Where foreign keys do not fit their tables, SQLite cannot count. Such a schema may be just

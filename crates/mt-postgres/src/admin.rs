@@ -22,6 +22,8 @@ pub(crate) const CONNECTIONS: u32 = 4;
 /// into them, and to change their schemas.
 pub(crate) const ENTRANCES: usize = 12;
 
+const CONNECT: &str = "connect to the tenant's database";
+
 /// How long one waits for one of these. They may be held for as long as a migration takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -82,13 +84,17 @@ impl Admin {
         identity: &Identity,
         part: Part,
     ) -> Result<Inside> {
+        let mut inside = self.visit(database).await?;
+        run(&mut inside.connection, CONNECT, set_role(identity, part)).await?;
+        Ok(inside)
+    }
+
+    /// A connection, as whoever administers, to a database that no tenant ever used.
+    pub(crate) async fn visit(&self, database: &str) -> Result<Inside> {
         let entrance = self.entrance().await?;
         let options = self.server.clone().database(database);
-        let action = "connect to the tenant's database";
-        let connection = options.connect().await.map_err(Error::server(action))?;
-        let mut inside = Inside { connection, entrance };
-        run(&mut inside.connection, action, set_role(identity, part)).await?;
-        Ok(inside)
+        let connection = options.connect().await.map_err(Error::server(CONNECT))?;
+        Ok(Inside { connection, entrance })
     }
 }
 

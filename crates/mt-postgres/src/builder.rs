@@ -44,6 +44,13 @@ impl PostgresFactoryBuilder {
         self
     }
 
+    /// How many finished databases are kept in advance, for `provision` to claim. They are made by
+    /// [`tend`](mt_core::DatabaseFactory::tend). Default 0.
+    pub const fn with_spare_databases(mut self, databases: u32) -> Self {
+        self.config.spare_databases = databases;
+        self
+    }
+
     /// How long `deprovision` waits for those who use the database. Default 30 seconds.
     pub fn with_drain_timeout(mut self, timeout: Duration) -> Self {
         self.config.drain_timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);

@@ -6,8 +6,14 @@
 //! cloned, dumped or restored has another's.
 
 use chrono::{DateTime, Utc};
-use mt_core::{DeploymentId, ErrorKind, Generation, Result, Stamp, TenantId};
+use mt_core::{DeploymentId, Generation, SchemaRecord, Stamp, TenantId};
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    admin::{ident, literal},
+    error::Result,
+    names::Identity,
+};
 
 /// The version of the form below. It comes first: the view tells ours from others' by it.
 const FORMAT: u32 = 1;
@@ -23,21 +29,55 @@ pub(crate) struct Comment {
     generation: Option<Generation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     created_at: Option<DateTime<Utc>>,
+    /// How far its schema is. Migrations write it anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schema: Option<SchemaRecord>,
+    /// It is nobody's yet and finished.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ready: bool,
+    /// It is a template; whose role what is in it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    template: Option<String>,
 }
 
 impl Comment {
-    /// Of a database that is nobody's yet.
-    pub(crate) fn spare(deployment: DeploymentId) -> Self {
-        Self { mt: FORMAT, deployment, tenant: None, generation: None, created_at: None }
-    }
-
-    pub(crate) fn of(stamp: &Stamp) -> Self {
+    /// Of a database that is being made.
+    pub(crate) const fn spare(deployment: DeploymentId) -> Self {
         Self {
             mt: FORMAT,
-            deployment: stamp.deployment,
+            deployment,
+            tenant: None,
+            generation: None,
+            created_at: None,
+            schema: None,
+            ready: false,
+            template: None,
+        }
+    }
+
+    /// Of a database that is finished, and nobody's yet.
+    pub(crate) fn ready_spare(deployment: DeploymentId, schema: SchemaRecord) -> Self {
+        Self { schema: Some(schema), ready: true, ..Self::spare(deployment) }
+    }
+
+    /// Of a template in which everything is `identity`'s owner's.
+    pub(crate) fn of_template(
+        deployment: DeploymentId,
+        identity: &Identity,
+        schema: SchemaRecord,
+    ) -> Self {
+        let template = Some(identity.id().to_owned());
+        Self { schema: Some(schema), template, ..Self::spare(deployment) }
+    }
+
+    /// Of a tenant's database.
+    pub(crate) fn of(stamp: &Stamp, schema: SchemaRecord) -> Self {
+        Self {
             tenant: Some(stamp.tenant.clone()),
             generation: Some(stamp.generation),
             created_at: Some(stamp.created_at),
+            schema: Some(schema),
+            ..Self::spare(stamp.deployment)
         }
     }
 
@@ -50,10 +90,28 @@ impl Comment {
         self.deployment == deployment
     }
 
-    pub(crate) fn to_text(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|e| {
-            mt_core::Error::new(ErrorKind::Internal, "the comment cannot be written").with_source(e)
-        })
+    fn to_text(&self) -> Result<String> {
+        Ok(serde_json::to_string(self)?)
+    }
+
+    /// The statement that puts it on `database`.
+    pub(crate) fn to_statement(&self, database: &str) -> Result<String> {
+        let text = literal(&self.to_text()?);
+        Ok(format!("COMMENT ON DATABASE {} IS {text}", ident(database)))
+    }
+
+    pub(crate) fn is_ready_spare(&self, deployment: DeploymentId, schema: &SchemaRecord) -> bool {
+        self.ready && self.is_of(deployment) && self.schema.as_ref() == Some(schema)
+    }
+
+    /// Whose role what is in it belongs to, if it is a template.
+    pub(crate) fn template(&self, prefix: &str) -> Option<Identity> {
+        Identity::of_id(prefix, self.template.as_deref()?)
+    }
+
+    /// How far its schema is, as it was recorded last.
+    pub(crate) fn schema(&self) -> Option<&SchemaRecord> {
+        self.schema.as_ref()
     }
 
     /// The stamp, if it is a tenant's.
@@ -95,12 +153,31 @@ mod tests {
         let tenant = TenantId::new("acme").unwrap();
         let generation = Generation::new(7).unwrap();
         let stamp = Stamp::new(DeploymentId::random(), &tenant, generation);
-        let text = Comment::of(&stamp).to_text().unwrap();
+        let schema =
+            SchemaRecord { version: Some("m1".to_owned()), fingerprint: Some("f".to_owned()) };
+        let comment = Comment::of(&stamp, schema.clone());
+        let text = comment.to_text().unwrap();
         assert!(text.starts_with("{\"mt\":1,"), "{text}");
-        assert_eq!(Comment::read(&text).unwrap().stamp(), Some(stamp.clone()));
-        let spare = Comment::spare(stamp.deployment).to_text().unwrap();
-        assert!(spare.starts_with("{\"mt\":1,"), "{spare}");
-        assert_eq!(Comment::read(&spare).unwrap().stamp(), None);
+        let read = Comment::read(&text).unwrap();
+        assert_eq!((read.stamp(), read.schema()), (Some(stamp.clone()), Some(&schema)));
+        let deployment = stamp.deployment;
+        let identity = Identity::new("t_");
+        for nobodys in [
+            Comment::spare(deployment),
+            Comment::ready_spare(deployment, schema.clone()),
+            Comment::of_template(deployment, &identity, schema.clone()),
+        ] {
+            let text = nobodys.to_text().unwrap();
+            assert!(text.starts_with("{\"mt\":1,"), "{text}");
+            let read = Comment::read(&text).unwrap();
+            assert_eq!((read.stamp(), read.template), (None, nobodys.template.clone()));
+            assert_eq!(nobodys.is_ready_spare(deployment, &schema), nobodys.ready);
+            let others = SchemaRecord::default();
+            assert!(!nobodys.is_ready_spare(deployment, &others));
+            assert!(!nobodys.is_ready_spare(DeploymentId::random(), &schema));
+        }
+        let template = Comment::of_template(deployment, &identity, schema);
+        assert_eq!(template.template("t_"), Some(identity));
         for other in ["", "a note", "{}", &text.replace("\"mt\":1", "\"mt\":2")] {
             assert_eq!(Comment::read(other), None, "{other}");
         }

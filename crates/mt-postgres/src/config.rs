@@ -36,12 +36,20 @@ pub struct PostgresConfig {
     /// what the server takes, without 20 for administration, migrations and others. Where several
     /// processes share the server, each has a share of that.
     pub connection_budget: Option<usize>,
+    /// How many finished databases are kept in advance, for `provision` to claim: it takes a
+    /// millisecond instead of a tenth of a second then. Each takes 8 MB. They are made in the
+    /// background by a process that stays. Default 0.
+    pub spare_databases: u32,
     /// How long a connection may take, and how long a request waits for one, in milliseconds.
     /// Default 5,000.
     pub acquire_timeout_ms: u64,
     /// How long a statement of a tenant's requests may run, in milliseconds; 0 is no limit. Default
     /// 30,000. Migrations have none.
     pub statement_timeout_ms: u64,
+    /// How long a migration waits for a lock that others hold, in milliseconds; 0 is no limit.
+    /// Whoever comes after it waits behind it. It is given up then, taken back, and can be repeated.
+    /// Default 3,000.
+    pub lock_timeout_ms: u64,
     /// How long `deprovision` waits for those who use the database, in milliseconds. Default 30,000.
     pub drain_timeout_ms: u64,
 }
@@ -54,8 +62,10 @@ impl Default for PostgresConfig {
             database_prefix: "tenant_".to_owned(),
             max_connections: 4,
             connection_budget: None,
+            spare_databases: 0,
             acquire_timeout_ms: 5_000,
             statement_timeout_ms: 30_000,
+            lock_timeout_ms: 3_000,
             drain_timeout_ms: 30_000,
         }
     }

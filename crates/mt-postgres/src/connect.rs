@@ -51,7 +51,7 @@ impl Door {
         if part == Part::Reader {
             settings.push(("default_transaction_read_only", "on"));
         }
-        let options = to(admin, place, tenant)
+        let options = to(admin, &place.name, tenant.as_str())
             .username(role)
             .password(passwords.of(role).expose())
             .options(settings);
@@ -116,12 +116,14 @@ pub(crate) async fn budget(admin: &Admin, config: &PostgresConfig) -> Result<Bud
 /// One connection as the owner, never replaced by another.
 pub(crate) async fn maintain(
     admin: &Admin,
-    place: &Place,
+    database: &str,
     identity: &Identity,
-    tenant: &TenantId,
+    purpose: &str,
     config: &PostgresConfig,
 ) -> Result<DatabaseConnection> {
     let set_role = set_role(identity, Part::Owner);
+    let timeout = config.lock_timeout_ms.to_string();
+    let options = to(admin, database, purpose).options([("lock_timeout", timeout)]);
     let pool = single(config.acquire_timeout())
         .after_connect(move |connection, _| {
             let sql = set_role.clone();
@@ -129,7 +131,7 @@ pub(crate) async fn maintain(
                 connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
             })
         })
-        .connect_lazy_with(to(admin, place, tenant));
+        .connect_lazy_with(options);
     connected(pool).await
 }
 
@@ -141,10 +143,10 @@ fn single(acquire_timeout: Duration) -> PgPoolOptions {
         .max_lifetime(None)
 }
 
-fn to(admin: &Admin, place: &Place, tenant: &TenantId) -> PgConnectOptions {
-    let options = admin.server().clone().database(&place.name);
+fn to(admin: &Admin, database: &str, purpose: &str) -> PgConnectOptions {
+    let options = admin.server().clone().database(database);
     // The server cuts it off at 63 bytes.
-    let options = options.application_name(&format!("mt {tenant}"));
+    let options = options.application_name(&format!("mt {purpose}"));
     // Statements hold tenants' data, and are not for our log.
     options.disable_statement_logging()
 }

@@ -24,6 +24,8 @@ pub(crate) enum Error {
         "too many databases are looked into or migrated at once, and none was done with for a minute"
     )]
     Crowded,
+    #[error("the comment of a database cannot be written")]
+    Comment(#[from] serde_json::Error),
     #[error("a task ended early")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -56,7 +58,7 @@ impl Error {
             Self::InUse(_) | Self::Closed(_) => ErrorKind::InUse,
             Self::Taken(_) => ErrorKind::NameTaken,
             Self::Crowded => ErrorKind::Unavailable,
-            Self::Task(_) => ErrorKind::Internal,
+            Self::Comment(_) | Self::Task(_) => ErrorKind::Internal,
         }
     }
 }
@@ -100,6 +102,7 @@ impl From<Error> for mt_core::Error {
         // The message is the cause's own, so what stands behind it is the cause's source.
         match cause {
             Error::Server { source, .. } => error.with_source(source),
+            Error::Comment(source) => error.with_source(source),
             Error::Task(source) => error.with_source(source),
             Error::NoDatabase(_)
             | Error::InUse(_)

@@ -1,28 +1,32 @@
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use mt_core::{
     BackupManifest, Capabilities, ConnectionBudget, DataAdapters, DatabaseEntry, DatabaseFactory,
-    DatabaseInfo, DatabaseName, FactoryContext, Maintenance, MaintenanceMode, OpenHandles,
-    ReadOnly, RestoreOptions, Result, Secret, Stamp, TenantId,
+    DatabaseInfo, DatabaseName, FactoryContext, Generation, Maintenance, MaintenanceMode,
+    OpenHandles, ReadOnly, RecordedSchema, RestoreOptions, Result, Secret, Stamp, TenantId,
 };
+use sea_orm::{DbBackend, Statement};
 use sqlx::postgres::PgConnectOptions;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::OnceCell,
+    sync::{Mutex, OnceCell},
 };
 
 use crate::{
     NAME, PostgresConfig, PostgresFactoryBuilder,
     admin::Admin,
+    comment::Comment,
     connect::{self, Door},
     error::Error,
     look::Look,
     names::{Identity, Part, RULES},
     place::Place,
     roles::Passwords,
+    stock::Stock,
     sweep::Sweeps,
+    template::Template,
 };
 
 /// How many databases are looked into, at once.
@@ -36,6 +40,9 @@ pub struct PostgresFactory {
     pub(crate) passwords: Passwords,
     pub(crate) handles: OpenHandles,
     pub(crate) sweeps: Sweeps,
+    pub(crate) stock: Stock,
+    /// Known once it was asked for.
+    pub(crate) template: Mutex<Option<Template>>,
     /// Known once the server was asked.
     budget: OnceCell<ConnectionBudget>,
 }
@@ -60,6 +67,8 @@ impl PostgresFactory {
             passwords,
             handles: OpenHandles::default(),
             sweeps: Sweeps::default(),
+            stock: Stock::default(),
+            template: Mutex::default(),
             budget: OnceCell::new(),
         }
     }
@@ -118,9 +127,37 @@ impl PostgresFactory {
         }
         let mut info = DatabaseInfo::new(DatabaseName::from_stored(place.name.as_str()), stamp);
         if let Some(ledger) = ledger {
-            info = info.with_applied(ledger, look.applied);
+            let schema = place.comment.as_ref().and_then(Comment::schema).cloned();
+            info =
+                info.with_applied(ledger, look.applied).with_recorded(schema.unwrap_or_default());
         }
         Ok(info.with_size_bytes(self.size(&place).await?))
+    }
+
+    /// What the comments say, of those that are the tenants' current databases.
+    async fn recorded(&self, tenants: &[TenantId]) -> Result<Vec<Option<RecordedSchema>>> {
+        let placements = self.context.placements.get_many(tenants).await?;
+        let expected: Vec<_> = tenants
+            .iter()
+            .zip(placements)
+            .map(|(tenant, placement)| {
+                let placement = placement?;
+                let name = self.name(tenant, &placement).as_str().to_owned();
+                Some((name, tenant, placement.generation))
+            })
+            .collect();
+        let names: Vec<String> = expected.iter().flatten().map(|(name, ..)| name.clone()).collect();
+        let found = Place::find(&self.admin, &self.config.database_prefix, &names).await?;
+        let found: HashMap<&str, &Place> =
+            found.iter().map(|place| (place.name.as_str(), place)).collect();
+        let deployment = self.context.deployment;
+        let recorded = |(name, tenant, generation): (String, &TenantId, Generation)| {
+            let place = found.get(name.as_str())?;
+            place.check(deployment, tenant, generation).ok()?;
+            let schema = place.comment.as_ref()?.schema()?.clone();
+            Some(RecordedSchema { generation, schema })
+        };
+        Ok(expected.into_iter().map(|expected| recorded(expected?)).collect())
     }
 
     async fn size(&self, place: &Place) -> Result<u64> {
@@ -135,10 +172,16 @@ impl PostgresFactory {
         let (stamp, _) = place.stamped(tenant)?;
         let entrance = self.admin.entrance().await?;
         let connection =
-            connect::maintain(&self.admin, &place, &identity, tenant, &self.config).await?;
+            connect::maintain(&self.admin, &place.name, &identity, tenant.as_str(), &self.config)
+                .await?;
         let (deployment, generation) = (self.context.deployment, stamp.generation);
         // While it is connected the server refuses to drop or rename the database.
-        Maintenance::open(tenant, deployment, generation, connection, entrance).await
+        let maintenance =
+            Maintenance::open(tenant, deployment, generation, connection, entrance).await?;
+        Ok(maintenance.with_record(move |schema| {
+            let comment = Comment::of(&stamp, schema.clone());
+            Ok(Statement::from_string(DbBackend::Postgres, comment.to_statement(&place.name)?))
+        }))
     }
 
     async fn databases(&self) -> Result<Vec<DatabaseEntry>> {
@@ -213,6 +256,15 @@ impl DatabaseFactory for PostgresFactory {
         // One future each, made here: a closure over borrowed tenants would not be `Send` enough.
         let looks: Vec<_> = tenants.iter().map(|tenant| self.describe(tenant)).collect();
         stream::iter(looks).buffered(LOOKS_AT_ONCE).collect().await
+    }
+
+    async fn recorded_schemas(&self, tenants: &[TenantId]) -> Result<Vec<Option<RecordedSchema>>> {
+        self.recorded(tenants).await.map_err(|e| e.with_provider(NAME))
+    }
+
+    async fn tend(&self) -> Result<()> {
+        self.sweep_if_due().await;
+        self.restock().await.map_err(|e| e.with_provider(NAME))
     }
 
     async fn maintain(&self, tenant: &TenantId, mode: MaintenanceMode) -> Result<Maintenance> {

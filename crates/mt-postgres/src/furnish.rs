@@ -1,6 +1,6 @@
 //! Roles and rights of a database, and what a handle expects in it.
 
-use mt_core::{Connection, FactoryContext, Stamp};
+use mt_core::Stamp;
 use sea_orm::DbBackend;
 
 use crate::{
@@ -11,29 +11,35 @@ use crate::{
     roles::Passwords,
 };
 
-/// Makes the three roles of a database that is to be.
+/// Makes the roles of a database that is to be.
 pub(crate) async fn make_roles(
     admin: &Admin,
     identity: &Identity,
     passwords: &Passwords,
 ) -> Result<()> {
-    let mut sql = String::new();
-    for part in Part::ALL {
-        let role = identity.role(part);
-        let login = match part {
-            Part::Owner => "NOLOGIN".to_owned(),
-            Part::Runtime | Part::Reader => {
-                format!("LOGIN PASSWORD {}", literal(&passwords.verifier(&role)))
-            }
-        };
-        let role = ident(&role);
-        // Whoever administers acts as each of them, also where it is no superuser.
-        sql += &format!(
-            "CREATE ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION {login};\
-             GRANT {role} TO CURRENT_USER;"
-        );
-    }
+    let sql: String = Part::ALL.map(|part| make_role(identity, part, Some(passwords))).concat();
     admin.run("make the roles of a database", sql).await
+}
+
+/// Makes the role that is to own what is in a template.
+pub(crate) async fn make_owner(admin: &Admin, identity: &Identity) -> Result<()> {
+    admin.run("make the role of a template", make_role(identity, Part::Owner, None)).await
+}
+
+fn make_role(identity: &Identity, part: Part, passwords: Option<&Passwords>) -> String {
+    let role = identity.role(part);
+    let login = match (part, passwords) {
+        (Part::Runtime | Part::Reader, Some(passwords)) => {
+            format!("LOGIN PASSWORD {}", literal(&passwords.verifier(&role)))
+        }
+        _ => "NOLOGIN".to_owned(),
+    };
+    let role = ident(&role);
+    // Whoever administers acts as each of them, also where it is no superuser.
+    format!(
+        "CREATE ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION {login};\
+         GRANT {role} TO CURRENT_USER;"
+    )
 }
 
 /// Removes the roles of a database that is gone.
@@ -42,62 +48,110 @@ pub(crate) async fn drop_roles(admin: &Admin, identity: &Identity) -> Result<()>
     admin.run("remove the roles of a database", format!("DROP ROLE IF EXISTS {roles}")).await
 }
 
-/// Gives the database to its roles, and nothing of it to anybody else.
-pub(crate) async fn grant(admin: &Admin, database: &str, identity: &Identity) -> Result<()> {
+/// The statements that give the database to its roles, and nothing of it to anybody else.
+pub(crate) fn grants(database: &str, identity: &Identity) -> String {
     let [owner, runtime, reader] = Part::ALL.map(|part| ident(&identity.role(part)));
     let database = ident(database);
-    let sql = format!(
+    format!(
         "ALTER DATABASE {database} OWNER TO {owner};\
          REVOKE ALL ON DATABASE {database} FROM PUBLIC;\
-         GRANT CONNECT ON DATABASE {database} TO {runtime}, {reader}"
-    );
-    admin.run("give the database to its roles", sql).await
+         GRANT CONNECT ON DATABASE {database} TO {runtime}, {reader};"
+    )
 }
 
-/// Puts into the database what a handle expects: the view of the stamp, the ledger, and the rights
-/// to whatever its owner makes.
-pub(crate) async fn furnish(
+/// Puts into the database what a handle expects: the view of the stamp, and the ledger.
+pub(crate) async fn lay_out(
     admin: &Admin,
     database: &str,
     identity: &Identity,
     ledger: Option<&str>,
 ) -> Result<()> {
-    let [_, runtime, reader] = Part::ALL.map(|part| ident(&identity.role(part)));
-    let writes = "INSERT, UPDATE, DELETE";
-    let mut sql = format!(
-        "SELECT pg_advisory_xact_lock({LOCK});\
-         REVOKE ALL ON SCHEMA public FROM PUBLIC;\
-         GRANT USAGE ON SCHEMA public TO {runtime}, {reader};\
-         ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO {runtime}, {reader};\
-         ALTER DEFAULT PRIVILEGES GRANT SELECT, {writes} ON TABLES TO {runtime};\
-         ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {reader};\
-         ALTER DEFAULT PRIVILEGES GRANT SELECT, USAGE ON SEQUENCES TO {runtime};\
-         ALTER DEFAULT PRIVILEGES GRANT SELECT ON SEQUENCES TO {reader};\
-         {VIEW};\
-         REVOKE {writes} ON public._mt_tenant FROM {runtime};"
-    );
-    if let Some(ledger) = ledger {
-        for statement in Stamp::to_tables(DbBackend::Postgres, Some(ledger)).into_iter().skip(1) {
-            sql += &statement.sql;
-            sql += ";";
-        }
-        sql += &format!("REVOKE {writes} ON public.{} FROM {runtime};", ident(ledger));
-    }
+    let sql = layout(ledger);
     let mut inside = admin.enter(database, identity, Part::Owner).await?;
     let done = admin::run(&mut inside.connection, "prepare the database", sql).await;
     inside.close().await;
     done
 }
 
+/// As [`lay_out`], in a database that may have something already, and with the rights to it.
+pub(crate) async fn furnish(
+    admin: &Admin,
+    database: &str,
+    identity: &Identity,
+    ledger: Option<&str>,
+) -> Result<()> {
+    let sql = layout(ledger) + &rights(identity, ledger);
+    let mut inside = admin.enter(database, identity, Part::Owner).await?;
+    let done = admin::run(&mut inside.connection, "prepare the database", sql).await;
+    inside.close().await;
+    done
+}
+
+/// Makes everything that `from` owns in the database, which is a copy of a template, `identity`'s.
+pub(crate) async fn take_over(
+    admin: &Admin,
+    database: &str,
+    from: &Identity,
+    identity: &Identity,
+    ledger: Option<&str>,
+) -> Result<()> {
+    let [from, owner] = [from, identity].map(|identity| ident(&identity.role(Part::Owner)));
+    let rights = rights(identity, ledger);
+    let sql = format!("REASSIGN OWNED BY {from} TO {owner};SET LOCAL ROLE {owner};{rights}");
+    let mut inside = admin.visit(database).await?;
+    let done = admin::run(&mut inside.connection, "take the copy of a template over", sql).await;
+    inside.close().await;
+    done
+}
+
+fn layout(ledger: Option<&str>) -> String {
+    let mut sql = format!(
+        "SELECT pg_advisory_xact_lock({LOCK});REVOKE ALL ON SCHEMA public FROM PUBLIC;{VIEW};"
+    );
+    for statement in Stamp::to_tables(DbBackend::Postgres, ledger).into_iter().skip(1) {
+        sql += &statement.sql;
+        sql += ";";
+    }
+    sql
+}
+
+/// The statements by which the owner gives its roles what is there, and what it will make.
+pub(crate) fn rights(identity: &Identity, ledger: Option<&str>) -> String {
+    let [_, runtime, reader] = Part::ALL.map(|part| ident(&identity.role(part)));
+    let writes = "INSERT, UPDATE, DELETE";
+    let mut sql = format!(
+        "ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO {runtime}, {reader};\
+         ALTER DEFAULT PRIVILEGES GRANT SELECT, {writes} ON TABLES TO {runtime};\
+         ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {reader};\
+         ALTER DEFAULT PRIVILEGES GRANT SELECT, USAGE ON SEQUENCES TO {runtime};\
+         ALTER DEFAULT PRIVILEGES GRANT SELECT ON SEQUENCES TO {reader};"
+    );
+    // Only what the owner has: what an extension brought may be somebody else's.
+    let tables = "SELECT string_agg(oid::regclass::text, ', ') FROM pg_class \
+        WHERE relowner = current_user::regrole AND relkind IN ('r', 'p', 'v', 'm', 'f')";
+    let sequences = "SELECT string_agg(oid::regclass::text, ', ') FROM pg_class \
+        WHERE relowner = current_user::regrole AND relkind = 'S'";
+    let schemas = "SELECT string_agg(quote_ident(nspname), ', ') FROM pg_namespace \
+        WHERE nspname = 'public' OR nspowner = current_user::regrole";
+    let grants = [
+        (schemas, "USAGE", "SCHEMA", format!("{runtime}, {reader}")),
+        (tables, "SELECT, INSERT, UPDATE, DELETE", "TABLE", runtime.clone()),
+        (tables, "SELECT", "TABLE", reader.clone()),
+        (sequences, "SELECT, USAGE", "SEQUENCE", runtime.clone()),
+        (sequences, "SELECT", "SEQUENCE", reader),
+    ];
+    for (found, right, kind, roles) in grants {
+        let grant = literal(&format!("GRANT {right} ON {kind} %s TO {roles}"));
+        sql += &format!(
+            "DO $mt$ DECLARE found text; BEGIN found := ({found}); \
+             IF found IS NOT NULL THEN EXECUTE format({grant}, found); END IF; END $mt$;"
+        );
+    }
+    for ours in ["_mt_tenant"].into_iter().chain(ledger) {
+        sql += &format!("REVOKE {writes} ON public.{} FROM {runtime};", ident(ours));
+    }
+    sql
+}
+
 /// Of those who prepare one database at once, one goes first. Any number does.
 const LOCK: i64 = 0x6d74_5f70_6f73;
-
-/// Brings a database that is prepared and empty to the context's schema.
-pub(crate) async fn apply(context: &FactoryContext, connection: Connection) -> mt_core::Result<()> {
-    let applied = match &context.template {
-        Some(template) => template.apply(&connection).await,
-        None => Ok(()),
-    };
-    drop(connection.close().await);
-    applied
-}

@@ -14,7 +14,9 @@ mod place;
 mod provision;
 mod remove;
 mod roles;
+mod stock;
 mod sweep;
+mod template;
 
 pub use builder::PostgresFactoryBuilder;
 pub use config::PostgresConfig;

@@ -61,21 +61,28 @@ impl Identity {
         Self { prefix: prefix.to_owned(), id: Uuid::now_v7().simple().to_string() }
     }
 
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn of_id(prefix: &str, id: &str) -> Option<Self> {
+        Uuid::try_parse(id).ok()?;
+        Some(Self { prefix: prefix.to_owned(), id: id.to_owned() })
+    }
+
     /// Reads it from the name of the role that owns a database; `None`: it is not one of ours.
     pub(crate) fn of_owner(prefix: &str, role: &str) -> Option<Self> {
         Self::read(prefix, 'o', role)
     }
 
-    /// Reads it from the name of a database that is nobody's, or of any of the roles.
-    pub(crate) fn of_any(prefix: &str, name: &str) -> Option<Self> {
-        ['s', 'o', 'w', 'r'].into_iter().find_map(|letter| Self::read(prefix, letter, name))
+    /// Reads it from the name of any of its roles.
+    pub(crate) fn of_role(prefix: &str, role: &str) -> Option<Self> {
+        Part::ALL.into_iter().find_map(|part| Self::read(prefix, part.letter(), role))
     }
 
     fn read(prefix: &str, letter: char, name: &str) -> Option<Self> {
         let id = name.strip_prefix(prefix)?.strip_prefix("--")?;
-        let id = id.strip_prefix(letter)?.strip_prefix('-')?;
-        Uuid::try_parse(id).ok()?;
-        Some(Self { prefix: prefix.to_owned(), id: id.to_owned() })
+        Self::of_id(prefix, id.strip_prefix(letter)?.strip_prefix('-')?)
     }
 
     /// When it was made.
@@ -129,10 +136,12 @@ mod tests {
         assert_eq!(Identity::of_owner(prefix, &identity.role(Part::Runtime)), None);
         assert_eq!(Identity::of_owner("other", &owner), None);
         assert_eq!(Identity::of_owner(prefix, &format!("{owner}x")), None);
-        for name in [identity.spare(), owner, identity.role(Part::Reader)] {
-            assert_eq!(Identity::of_any(prefix, &name), Some(identity.clone()), "{name}");
+        for role in Part::ALL.map(|part| identity.role(part)) {
+            assert_eq!(Identity::of_role(prefix, &role), Some(identity.clone()), "{role}");
         }
-        assert_eq!(Identity::of_any(prefix, &format!("{prefix}acme")), None);
+        for other in [identity.spare(), format!("{prefix}acme")] {
+            assert_eq!(Identity::of_role(prefix, &other), None, "{other}");
+        }
         let age = identity.made_at().unwrap().elapsed().unwrap();
         assert!(age < Duration::from_secs(60), "{age:?}");
     }

@@ -1,9 +1,20 @@
 //! Where a tenant's database is, and what the server says of it.
 
 use mt_core::{DeploymentId, Generation, Result, Stamp, TenantId};
-use sqlx::Row as _;
+use sqlx::{Row as _, postgres::PgRow};
 
 use crate::{admin::Admin, comment::Comment, error::Error, names::Identity};
+
+macro_rules! select {
+    ($which:literal) => {
+        concat!(
+            "SELECT datname::text, rolname::text, datallowconn, \
+             shobj_description(d.oid, 'pg_database') \
+             FROM pg_database d JOIN pg_roles r ON r.oid = datdba ",
+            $which
+        )
+    };
+}
 
 /// A database that is there.
 #[derive(Clone, Debug)]
@@ -23,13 +34,22 @@ impl Place {
         prefix: &str,
         names: &[String],
     ) -> Result<Vec<Self>, Error> {
-        const SELECT: &str = "SELECT datname::text, rolname::text, datallowconn, \
-            shobj_description(d.oid, 'pg_database') \
-            FROM pg_database d JOIN pg_roles r ON r.oid = datdba WHERE datname = ANY($1)";
+        const SELECT: &str = select!("WHERE datname = ANY($1)");
         let action = "look for the tenant's database";
         let rows = sqlx::query(SELECT).bind(names).fetch_all(admin.pool()).await;
-        let rows = rows.map_err(Error::server(action))?;
-        let place = |row: &sqlx::postgres::PgRow| {
+        Self::read(prefix, &rows.map_err(Error::server(action))?)
+    }
+
+    /// Those under the prefix that are no tenant's: being made, waiting, and templates.
+    pub(crate) async fn find_nobodys(admin: &Admin, prefix: &str) -> Result<Vec<Self>, Error> {
+        const SELECT: &str = select!("WHERE starts_with(datname::text, $1)");
+        let action = "look for databases that are nobody's";
+        let rows = sqlx::query(SELECT).bind(format!("{prefix}--")).fetch_all(admin.pool()).await;
+        Self::read(prefix, &rows.map_err(Error::server(action))?)
+    }
+
+    fn read(prefix: &str, rows: &[PgRow]) -> Result<Vec<Self>, Error> {
+        let place = |row: &PgRow| {
             let comment: Option<String> = row.try_get(3)?;
             Ok(Self {
                 name: row.try_get(0)?,
@@ -38,7 +58,8 @@ impl Place {
                 comment: comment.as_deref().and_then(Comment::read),
             })
         };
-        rows.iter().map(place).collect::<Result<_, _>>().map_err(Error::server(action))
+        let read = rows.iter().map(place).collect::<Result<_, _>>();
+        read.map_err(Error::server("read what the server says of its databases"))
     }
 
     /// The stamp that the server keeps, and the roles that came with it.

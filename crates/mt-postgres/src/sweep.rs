@@ -6,10 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mt_core::DeploymentId;
-
 use crate::{
-    admin::{Admin, ident},
+    PostgresFactory,
+    admin::ident,
     error::{Error, Result},
     furnish,
     names::Identity,
@@ -35,36 +34,68 @@ impl Sweeps {
     }
 }
 
-/// Removes databases that became nobody's, and roles of databases that are gone.
-pub(crate) async fn sweep(admin: &Admin, prefix: &str, deployment: DeploymentId) -> Result<()> {
-    // A database has its name and its roles for its whole life, so whatever has neither is left.
-    const SELECT: &str = "SELECT datname::text FROM pg_database WHERE starts_with(datname::text, $1) \
-        UNION ALL SELECT rolname::text FROM pg_roles WHERE starts_with(rolname::text, $1)";
-    let action = "look for what was left behind";
-    let in_use = "SELECT rolname::text FROM pg_database JOIN pg_roles r ON r.oid = datdba \
-        WHERE starts_with(datname::text, $1) AND NOT starts_with(datname::text, $1 || '--')";
-    let names = async |sql: &'static str| -> Result<Vec<String>> {
-        let rows = sqlx::query_scalar(sql).bind(prefix).fetch_all(admin.pool()).await;
-        rows.map_err(Error::server(action))
-    };
-    let of = |names: Vec<String>| -> HashSet<Identity> {
-        names.iter().filter_map(|name| Identity::of_any(prefix, name)).collect()
-    };
-    let (all, used) = (of(names(SELECT).await?), of(names(in_use).await?));
-    for identity in all.difference(&used).filter(|identity| is_old(identity)) {
-        let spare = identity.spare();
-        let found = Place::find(admin, prefix, std::slice::from_ref(&spare)).await?;
-        let is_theirs =
-            |place: &Place| place.comment.as_ref().is_some_and(|c| !c.is_of(deployment));
-        if found.iter().any(is_theirs) {
-            continue;
+impl PostgresFactory {
+    /// Looks for what was left behind, if that was not done for long. That something stays there is
+    /// not the caller's trouble.
+    pub(crate) async fn sweep_if_due(&self) {
+        if self.sweeps.is_due()
+            && let Err(error) = self.sweep().await
+        {
+            let error = mt_core::Error::from(error);
+            tracing::warn!(error = %error.to_chain(), "something left behind stays there");
         }
-        tracing::info!(database = spare, "removing what a provisioning that died left behind");
-        let drop_it = format!("DROP DATABASE IF EXISTS {}", ident(&spare));
-        admin.run("remove what was left behind", drop_it).await?;
-        furnish::drop_roles(admin, identity).await?;
     }
-    Ok(())
+
+    /// Removes databases that nobody will claim, templates of schemas that are not made any more,
+    /// and roles of databases that are gone.
+    async fn sweep(&self) -> Result<()> {
+        let (admin, prefix) = (&self.admin, self.config.database_prefix.as_str());
+        let schema = self.schema();
+        let mut used = self.owners_of_tenants().await?;
+        let nobodys = Place::find_nobodys(admin, prefix).await?;
+        for place in nobodys {
+            let of_template = place.comment.as_ref().and_then(|comment| comment.template(prefix));
+            let Some(identity) = of_template.clone().or(place.identity) else { continue };
+            let comment = place.comment.as_ref();
+            let is_theirs = comment.is_some_and(|c| !c.is_of(self.context.deployment));
+            let is_wanted = comment.is_some_and(|comment| {
+                let is_finished = of_template.is_some()
+                    || comment.is_ready_spare(self.context.deployment, &schema);
+                is_finished && comment.schema() == Some(&schema)
+            });
+            if is_theirs || is_wanted || !is_old(&identity) {
+                used.insert(identity);
+                continue;
+            }
+            tracing::info!(database = place.name, "removing a database that nobody will claim");
+            let sql = format!("DROP DATABASE IF EXISTS {}", ident(&place.name));
+            admin.run("remove what was left behind", sql).await?;
+        }
+        let roles = "SELECT rolname::text FROM pg_roles WHERE starts_with(rolname::text, $1)";
+        for role in self.names(roles).await? {
+            let Some(identity) = Identity::of_role(prefix, &role) else { continue };
+            // Asked of each: another process may have made or claimed something since.
+            if is_old(&identity) && !used.contains(&identity) {
+                furnish::drop_roles(admin, &identity).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whose databases have a tenant's name.
+    async fn owners_of_tenants(&self) -> Result<HashSet<Identity>> {
+        let prefix = self.config.database_prefix.as_str();
+        let owners = "SELECT rolname::text FROM pg_database JOIN pg_roles r ON r.oid = datdba \
+            WHERE starts_with(datname::text, $1) AND NOT starts_with(datname::text, $1 || '--')";
+        let owners = self.names(owners).await?;
+        Ok(owners.iter().filter_map(|owner| Identity::of_owner(prefix, owner)).collect())
+    }
+
+    async fn names(&self, sql: &'static str) -> Result<Vec<String>> {
+        let prefix = self.config.database_prefix.as_str();
+        let names = sqlx::query_scalar(sql).bind(prefix).fetch_all(self.admin.pool()).await;
+        names.map_err(Error::server("look for what was left behind"))
+    }
 }
 
 fn is_old(identity: &Identity) -> bool {

@@ -4,4 +4,5 @@
 mod conformance;
 mod leftovers;
 mod roles;
+mod stock;
 mod support;

@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use mt_conformance::MemoryPlacements;
-use mt_core::{DeploymentId, FactoryContext, TenantId};
+use mt_core::{
+    Connection, DeploymentId, Error, ErrorKind, FactoryContext, Result, SchemaTemplate, TenantId,
+};
 use mt_devservers::postgres::SharedPostgres;
 use mt_postgres::{PostgresFactory, PostgresFactoryBuilder};
+use sea_orm::ConnectionTrait as _;
 use url::Url;
 use uuid::Uuid;
 
@@ -44,6 +48,37 @@ impl Site {
 
     pub(crate) fn factory(&self, context: &FactoryContext) -> PostgresFactory {
         self.builder(context).build().unwrap()
+    }
+}
+
+/// A schema that is one table and one row, and whose ledger has one entry.
+#[derive(Debug)]
+pub(crate) struct Schema(pub(crate) &'static str);
+
+#[async_trait]
+impl SchemaTemplate for Schema {
+    fn fingerprint(&self) -> &str {
+        self.0
+    }
+
+    fn ledger(&self) -> &'static str {
+        "ledger"
+    }
+
+    async fn apply(&self, connection: &Connection) -> Result<()> {
+        let Connection::SeaOrm(connection) = connection else { panic!("not SeaORM's") };
+        let failed =
+            |e| Error::from_db_err(e, ErrorKind::MigrationFailed, "the schema cannot be applied");
+        let sql = format!(
+            "CREATE SCHEMA more; CREATE TYPE more.mood AS ENUM ('ok'); \
+             CREATE TABLE more.notes (id bigserial PRIMARY KEY, mood more.mood, text text); \
+             CREATE VIEW texts AS SELECT text FROM more.notes; \
+             CREATE FUNCTION newest() RETURNS text LANGUAGE sql AS 'SELECT max(text) FROM texts'; \
+             INSERT INTO more.notes (text) VALUES ('{0}'); \
+             INSERT INTO ledger (version, applied_at) VALUES ('{0}', 0)",
+            self.0
+        );
+        connection.execute_unprepared(&sql).await.map(drop).map_err(failed)
     }
 }
 
