@@ -52,11 +52,17 @@ enum Task {
 }
 
 /// As the bench binary of `mt-tests` names them.
-const BENCHES: [&str; 15] = [
+const BENCHES: [&str; 21] = [
     "provision-sqlite",
     "provision-sqlite-best-diy",
     "migrate-pending-sqlite",
     "migrate-noop-sqlite",
+    "provision-postgres",
+    "provision-postgres-sustained",
+    "migrate-pending-postgres",
+    "migrate-noop-postgres-verify",
+    "migrate-noop-postgres",
+    "postgres-1000-databases",
     "turso-read",
     "turso-read-requests",
     "turso-batch-insert",

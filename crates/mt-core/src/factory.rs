@@ -108,7 +108,9 @@ pub trait DatabaseFactory: fmt::Debug + Send + Sync + 'static {
     /// As [`DatabaseFactory::describe`] for each of `tenants`, in their order.
     ///
     /// For looking at a whole fleet. A provider that can look at many at less than so many times
-    /// the cost of one does; otherwise they are looked at one after the other, as here.
+    /// the cost of one does; otherwise they are looked at one after the other, as here. Such a
+    /// provider may leave out [`DatabaseInfo::size_bytes`], where telling it takes longer than all
+    /// the rest.
     async fn describe_many(&self, tenants: &[TenantId]) -> Vec<Result<DatabaseInfo>> {
         let mut infos = Vec::with_capacity(tenants.len());
         for tenant in tenants {

@@ -67,6 +67,8 @@ impl Error {
 pub(crate) const DUPLICATE_DATABASE: [&str; 2] = ["42P04", "23505"];
 /// Somebody is connected to it.
 pub(crate) const OBJECT_IN_USE: &str = "55006";
+/// There is no table of that name.
+pub(crate) const NO_TABLE: &str = "42P01";
 /// There is none.
 pub(crate) const NO_DATABASE: &str = "3D000";
 

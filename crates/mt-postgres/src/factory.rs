@@ -5,7 +5,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream}
 use mt_core::{
     BackupManifest, Capabilities, ConnectionBudget, DataAdapters, DatabaseEntry, DatabaseFactory,
     DatabaseInfo, DatabaseName, FactoryContext, Generation, Maintenance, MaintenanceMode,
-    OpenHandles, ReadOnly, RecordedSchema, RestoreOptions, Result, Secret, Stamp, TenantId,
+    OpenHandles, Placement, ReadOnly, RecordedSchema, RestoreOptions, Result, Secret, Stamp,
+    TenantId,
 };
 use sea_orm::{DbBackend, Statement};
 use sqlx::postgres::PgConnectOptions;
@@ -23,6 +24,7 @@ use crate::{
     look::Look,
     names::{Identity, Part, RULES},
     place::Place,
+    provision::not_placed,
     roles::Passwords,
     stock::Stock,
     sweep::Sweeps,
@@ -79,12 +81,7 @@ impl PostgresFactory {
         let name = self.name(tenant, &placement);
         let place =
             self.find(&name).await?.ok_or_else(|| Error::NoDatabase(name.as_str().to_owned()))?;
-        let generation = placement.generation;
-        let identity = place.check(self.context.deployment, tenant, generation)?.clone();
-        if !place.is_open {
-            return Err(Error::Closed(place.name).into());
-        }
-        Ok((place, identity))
+        self.checked(tenant, place, placement.generation)
     }
 
     async fn open(&self, tenant: &TenantId) -> Result<DataAdapters> {
@@ -119,9 +116,19 @@ impl PostgresFactory {
 
     async fn look_for(&self, tenant: &TenantId) -> Result<DatabaseInfo> {
         let (place, identity) = self.ours(tenant).await?;
+        let info = self.look_into(tenant, &place, &identity).await?;
+        Ok(info.with_size_bytes(self.size(&place).await?))
+    }
+
+    async fn look_into(
+        &self,
+        tenant: &TenantId,
+        place: &Place,
+        identity: &Identity,
+    ) -> Result<DatabaseInfo> {
         let (stamp, _) = place.stamped(tenant)?;
         let ledger = self.context.ledger();
-        let look = Look::into(&self.admin, &place.name, &identity, ledger).await?;
+        let look = Look::into(&self.admin, &place.name, identity, ledger).await?;
         if !look.has_stamp {
             return Err(Stamp::missing(tenant));
         }
@@ -131,33 +138,66 @@ impl PostgresFactory {
             info =
                 info.with_applied(ledger, look.applied).with_recorded(schema.unwrap_or_default());
         }
-        Ok(info.with_size_bytes(self.size(&place).await?))
+        Ok(info)
+    }
+
+    /// Each tenant's current database, checked, by one question for all.
+    async fn all_ours(&self, tenants: &[TenantId]) -> Result<Vec<Result<(Place, Identity)>>> {
+        let placements = self.context.placements.get_many(tenants).await?;
+        let named = |(tenant, placement): (&TenantId, Option<Placement>)| {
+            let placement = placement.ok_or_else(not_placed)?;
+            Ok((self.name(tenant, &placement).as_str().to_owned(), placement.generation))
+        };
+        let named: Vec<Result<(String, Generation)>> =
+            tenants.iter().zip(placements).map(named).collect();
+        let names: Vec<String> = named.iter().flatten().map(|(name, _)| name.clone()).collect();
+        let found = Place::find(&self.admin, &self.config.database_prefix, &names).await?;
+        let found: HashMap<String, Place> =
+            found.into_iter().map(|place| (place.name.clone(), place)).collect();
+        let checked = |(tenant, named): (&TenantId, Result<(String, Generation)>)| {
+            let (name, generation) = named?;
+            let place = found.get(&name).cloned().ok_or(Error::NoDatabase(name))?;
+            self.checked(tenant, place, generation)
+        };
+        Ok(tenants.iter().zip(named).map(checked).collect())
+    }
+
+    fn checked(
+        &self,
+        tenant: &TenantId,
+        place: Place,
+        generation: Generation,
+    ) -> Result<(Place, Identity)> {
+        let identity = place.check(self.context.deployment, tenant, generation)?.clone();
+        if place.is_open { Ok((place, identity)) } else { Err(Error::Closed(place.name).into()) }
+    }
+
+    async fn look_for_all(&self, tenants: &[TenantId]) -> Vec<Result<DatabaseInfo>> {
+        let ours = match self.all_ours(tenants).await {
+            Ok(ours) => ours,
+            Err(error) => return tenants.iter().map(|_| Err(error.clone())).collect(),
+        };
+        // One future each, made here: a closure over borrowed tenants would not be `Send` enough.
+        let looks: Vec<_> = tenants
+            .iter()
+            .zip(ours)
+            .map(|(tenant, ours)| async move {
+                let (place, identity) = ours?;
+                self.look_into(tenant, &place, &identity).await
+            })
+            .collect();
+        stream::iter(looks).buffered(LOOKS_AT_ONCE).collect().await
     }
 
     /// What the comments say, of those that are the tenants' current databases.
     async fn recorded(&self, tenants: &[TenantId]) -> Result<Vec<Option<RecordedSchema>>> {
-        let placements = self.context.placements.get_many(tenants).await?;
-        let expected: Vec<_> = tenants
-            .iter()
-            .zip(placements)
-            .map(|(tenant, placement)| {
-                let placement = placement?;
-                let name = self.name(tenant, &placement).as_str().to_owned();
-                Some((name, tenant, placement.generation))
-            })
-            .collect();
-        let names: Vec<String> = expected.iter().flatten().map(|(name, ..)| name.clone()).collect();
-        let found = Place::find(&self.admin, &self.config.database_prefix, &names).await?;
-        let found: HashMap<&str, &Place> =
-            found.iter().map(|place| (place.name.as_str(), place)).collect();
-        let deployment = self.context.deployment;
-        let recorded = |(name, tenant, generation): (String, &TenantId, Generation)| {
-            let place = found.get(name.as_str())?;
-            place.check(deployment, tenant, generation).ok()?;
-            let schema = place.comment.as_ref()?.schema()?.clone();
-            Some(RecordedSchema { generation, schema })
+        let recorded = |(place, _): (Place, Identity)| {
+            let comment = place.comment?;
+            let generation = comment.stamp()?.generation;
+            Some(RecordedSchema { generation, schema: comment.schema()?.clone() })
         };
-        Ok(expected.into_iter().map(|expected| recorded(expected?)).collect())
+        let ours = self.all_ours(tenants).await?;
+        Ok(ours.into_iter().map(|ours| recorded(ours.ok()?)).collect())
     }
 
     async fn size(&self, place: &Place) -> Result<u64> {
@@ -253,9 +293,8 @@ impl DatabaseFactory for PostgresFactory {
     }
 
     async fn describe_many(&self, tenants: &[TenantId]) -> Vec<Result<DatabaseInfo>> {
-        // One future each, made here: a closure over borrowed tenants would not be `Send` enough.
-        let looks: Vec<_> = tenants.iter().map(|tenant| self.describe(tenant)).collect();
-        stream::iter(looks).buffered(LOOKS_AT_ONCE).collect().await
+        let looked = self.look_for_all(tenants).await;
+        tenants.iter().zip(looked).map(|(tenant, looked)| told(tenant, looked)).collect()
     }
 
     async fn recorded_schemas(&self, tenants: &[TenantId]) -> Result<Vec<Option<RecordedSchema>>> {

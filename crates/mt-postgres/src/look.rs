@@ -1,10 +1,10 @@
 //! What is in a tenant's database.
 
-use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 
 use crate::{
-    admin::{Admin, ident, literal},
-    error::{Error, Result},
+    admin::{Admin, ident, literal, set_role},
+    error::{Error, NO_TABLE, Result},
     names::{Identity, Part},
 };
 
@@ -27,41 +27,47 @@ impl Look {
         identity: &Identity,
         ledger: Option<&str>,
     ) -> Result<Self> {
-        let mut inside = admin.enter(database, identity, Part::Reader).await?;
-        let look = Self::over(&mut inside.connection, ledger).await;
+        let mut inside = admin.visit(database).await?;
+        let connection = &mut inside.connection;
+        let look = match Self::over(connection, identity, ledger).await {
+            Err(error) if error.is(NO_TABLE) => Self::over(connection, identity, None).await,
+            look => look,
+        };
         inside.close().await;
         look
     }
 
-    async fn over(connection: &mut PgConnection, ledger: Option<&str>) -> Result<Self> {
+    /// In one round trip: the role is taken on by the same text.
+    async fn over(
+        connection: &mut PgConnection,
+        identity: &Identity,
+        ledger: Option<&str>,
+    ) -> Result<Self> {
         let action = "look into the tenant's database";
-        let named = |name: &str| literal(&format!("public.{}", ident(name)));
-        let ledger_name = ledger.unwrap_or_default();
+        let applied = ledger.map_or("NULL::text[]".to_owned(), |ledger| {
+            let ledger = ident(ledger);
+            format!(
+                "ARRAY(SELECT version::text FROM public.{ledger} ORDER BY version COLLATE \"C\")"
+            )
+        });
         let sql = format!(
-            "SELECT to_regclass({stamp}) IS NOT NULL, \
-             {has_ledger} AND to_regclass({ledger}) IS NOT NULL, \
+            "{set_role}; SELECT to_regclass('public._mt_tenant') IS NOT NULL, \
              EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
               WHERE relkind IN ('r', 'p', 'f', 'v', 'm') \
               AND nspname <> 'information_schema' AND nspname NOT LIKE 'pg\\_%' \
-              AND NOT (nspname = 'public' AND relname IN ('_mt_tenant', {ledger_only})))",
-            stamp = named("_mt_tenant"),
-            has_ledger = ledger.is_some(),
-            ledger = named(ledger_name),
-            ledger_only = literal(ledger_name),
+              AND NOT (nspname = 'public' AND relname IN ('_mt_tenant', {ledger}))), \
+             {applied}",
+            set_role = set_role(identity, Part::Reader),
+            ledger = literal(ledger.unwrap_or_default()),
         );
-        let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut *connection).await;
+        let row = connection.fetch_one(sqlx::raw_sql(AssertSqlSafe(sql))).await;
         let row = row.map_err(Error::server(action))?;
-        let is = |index: usize| row.try_get::<bool, _>(index).map_err(Error::server(action));
-        let (has_stamp, has_ledger, has_tables) = (is(0)?, is(1)?, is(2)?);
-        let mut applied = Vec::new();
-        if has_ledger {
-            let sql = format!(
-                "SELECT version::text FROM public.{} ORDER BY version COLLATE \"C\"",
-                ident(ledger_name)
-            );
-            let versions = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(connection).await;
-            applied = versions.map_err(Error::server(action))?;
-        }
+        let read = || -> Result<_, sqlx::Error> {
+            let applied: Option<Vec<String>> = row.try_get(2)?;
+            Ok((row.try_get(0)?, row.try_get(1)?, applied.unwrap_or_default()))
+        };
+        let (has_stamp, has_tables, applied): (bool, bool, Vec<String>) =
+            read().map_err(Error::server(action))?;
         // A ledger with rows is a schema's, though nothing else is left of it.
         let has_tables = has_tables || !applied.is_empty();
         Ok(Self { has_stamp, has_tables, applied })

@@ -9,8 +9,9 @@ macro_rules! select {
     ($which:literal) => {
         concat!(
             "SELECT datname::text, rolname::text, datallowconn, \
-             shobj_description(d.oid, 'pg_database') \
-             FROM pg_database d JOIN pg_roles r ON r.oid = datdba ",
+             description \
+             FROM pg_database d JOIN pg_roles r ON r.oid = datdba \
+             LEFT JOIN pg_shdescription ON objoid = d.oid AND classoid = 'pg_database'::regclass ",
             $which
         )
     };
@@ -34,7 +35,7 @@ impl Place {
         prefix: &str,
         names: &[String],
     ) -> Result<Vec<Self>, Error> {
-        const SELECT: &str = select!("WHERE datname = ANY($1)");
+        const SELECT: &str = select!("JOIN unnest($1::name[]) AS wanted ON datname = wanted");
         let action = "look for the tenant's database";
         let rows = sqlx::query(SELECT).bind(names).fetch_all(admin.pool()).await;
         Self::read(prefix, &rows.map_err(Error::server(action))?)

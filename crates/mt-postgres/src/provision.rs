@@ -220,9 +220,7 @@ impl PostgresFactory {
 
     /// The placement of a tenant that has one.
     pub(crate) async fn placement(&self, tenant: &TenantId) -> Result<Placement> {
-        self.context.placements.get(tenant).await?.ok_or_else(|| {
-            mt_core::Error::new(ErrorKind::TenantNotFound, "no placement is known of the tenant")
-        })
+        self.context.placements.get(tenant).await?.ok_or_else(not_placed)
     }
 
     /// The name of the tenant's current database, there or not.
@@ -237,4 +235,8 @@ impl PostgresFactory {
         let found = Place::find(&self.admin, &self.config.database_prefix, &names).await?;
         Ok(found.into_iter().next())
     }
+}
+
+pub(crate) fn not_placed() -> mt_core::Error {
+    mt_core::Error::new(ErrorKind::TenantNotFound, "no placement is known of the tenant")
 }

@@ -9,6 +9,9 @@ mod d1;
 mod d1_migrate;
 mod decode;
 mod figure;
+mod postgres;
+mod postgres_many;
+mod postgres_migrate;
 mod sqlite;
 mod turso;
 mod turso_migrate;
@@ -23,11 +26,17 @@ use crate::{
 };
 
 /// Every bench, and what it is to come to.
-const BENCHES: [(&str, Goal); 15] = [
+const BENCHES: [(&str, Goal); 21] = [
     ("provision-sqlite", Goal::AtLeast(25.0)),
     ("provision-sqlite-best-diy", Goal::AtLeast(8.0)),
     ("migrate-pending-sqlite", Goal::AtLeast(6.0)),
     ("migrate-noop-sqlite", Goal::AtLeast(5.0)),
+    ("provision-postgres", Goal::AtLeast(50.0)),
+    ("provision-postgres-sustained", Goal::AtLeast(2.0)),
+    ("migrate-pending-postgres", Goal::AtLeast(2.0)),
+    ("migrate-noop-postgres-verify", Goal::AtLeast(2.0)),
+    ("migrate-noop-postgres", Goal::AtLeast(500.0)),
+    ("postgres-1000-databases", Goal::AtLeast(3.0)),
     ("turso-read", Goal::AtLeast(1.5)),
     ("turso-read-requests", Goal::AtMost(1.0)),
     ("turso-batch-insert", Goal::AtLeast(20.0)),
@@ -70,6 +79,12 @@ async fn measure(name: &str) -> Result<Figure> {
         "provision-sqlite-best-diy" => sqlite::provision(Diy::Best).await,
         "migrate-pending-sqlite" => sqlite::migrate(Pending::All).await,
         "migrate-noop-sqlite" => sqlite::migrate(Pending::Nothing).await,
+        "provision-postgres" => postgres::provision().await,
+        "provision-postgres-sustained" => postgres::provision_sustained().await,
+        "migrate-pending-postgres" => postgres_migrate::pending().await,
+        "migrate-noop-postgres-verify" => postgres_migrate::noop_verify().await,
+        "migrate-noop-postgres" => postgres_migrate::noop().await,
+        "postgres-1000-databases" => postgres_many::serve().await,
         "turso-read" => turso::read().await,
         "turso-read-requests" => turso::read_requests().await,
         "turso-batch-insert" => turso::batch_insert().await,
