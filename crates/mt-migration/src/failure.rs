@@ -65,7 +65,11 @@ impl Fault {
                 Some(kind) => kind,
             },
             Self::Pooled | Self::Gone => ErrorKind::Internal,
-            Self::Migration { source, .. } if is_locked(source) => ErrorKind::Unavailable,
+            Self::Ledger { source, .. } | Self::Record(source) | Self::Migration { source, .. }
+                if is_passing(source) =>
+            {
+                ErrorKind::Unavailable
+            }
             Self::Ledger { source, .. }
             | Self::Record(source)
             | Self::Migration { source, .. }
@@ -116,23 +120,32 @@ impl Fault {
     }
 }
 
-/// Whether a statement was given up because others used what it needs: `lock_not_available` and
-/// `deadlock_detected` (<https://www.postgresql.org/docs/18/errcodes-appendix.html>).
+/// Whether it was no fault of the statement: others used what it needs, or the server went away. The
+/// transaction that it was in is taken back then.
 #[cfg(feature = "postgres")]
-fn is_locked(error: &DbErr) -> bool {
-    use sea_orm::RuntimeErr;
+fn is_passing(error: &DbErr) -> bool {
+    use sea_orm::{RuntimeErr, sqlx::Error};
 
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
-        error
+    let (DbErr::Exec(RuntimeErr::SqlxError(error))
+    | DbErr::Query(RuntimeErr::SqlxError(error))
+    | DbErr::Conn(RuntimeErr::SqlxError(error))) = error
     else {
         return false;
     };
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
+    match &**error {
+        // `lock_not_available`, `deadlock_detected`, and those of a server that ends or begins
+        // (<https://www.postgresql.org/docs/18/errcodes-appendix.html>).
+        Error::Database(error) => error.code().is_some_and(|code| {
+            ["55P03", "40P01", "57P01", "57P02", "57P03"].contains(&&*code)
+                || code.starts_with("08")
+        }),
+        Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed => true,
+        _ => false,
+    }
 }
 
 #[cfg(not(feature = "postgres"))]
-const fn is_locked(_error: &DbErr) -> bool {
+const fn is_passing(_error: &DbErr) -> bool {
     false
 }
 
