@@ -13,7 +13,7 @@ mod provider;
 
 pub use archive::RestoreAs;
 pub use builder::{AccessControl, MultiTenancyBuilder};
-pub use catalog::{Catalog, TenantRecord};
+pub use catalog::{Catalog, CatalogLocation, TenantRecord};
 pub use closures::Closures;
 pub use fleet::{FleetReport, MigrateAll, Outcome, TenantMigration};
 pub use isolation::{DatabaseIsolation, HookContext};

@@ -9,9 +9,9 @@ use sea_orm::{
 
 use super::{
     Catalog,
+    changes::text,
     entity::tenant,
     record::{attributes_to_text, placement},
-    text, unanswered,
 };
 
 /// How many ids one query asks for: fewer than any engine's limit of parameters.
@@ -45,7 +45,7 @@ impl PlacementStore for CatalogPlacements {
                     .into_tuple()
                     .all(self.0.connection())
                     .await
-                    .map_err(unanswered)?;
+                    .map_err(|e| self.0.unanswered(e))?;
             for (id, generation, database, attributes, secret) in rows {
                 let placement = placement(&id, generation, database, &attributes, secret)?;
                 known.insert(id, placement);
@@ -81,7 +81,7 @@ impl PlacementStore for CatalogPlacements {
             .filter(same(tenant::Column::SecretRef, secret(expected)))
             .exec(self.0.connection())
             .await
-            .map_err(|e| unanswered(e).with_tenant(tenant))?;
+            .map_err(|e| self.0.unanswered(e).with_tenant(tenant))?;
         match result.rows_affected {
             1 => Ok(()),
             _ => {
