@@ -18,6 +18,7 @@ mod native;
 mod postgres_fleet;
 mod postgres_killed;
 mod postgres_support;
+mod processes;
 mod providers;
 mod removal;
 mod serving;

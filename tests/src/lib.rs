@@ -1,5 +1,7 @@
 //! What the checks across crates and the benches share: an installation in a folder of its own.
 
+pub mod releases;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;

@@ -1,9 +1,8 @@
 use std::{
-    collections::BTreeMap, ffi::OsString, fmt, marker::PhantomData, path::Path, process::ExitCode,
-    sync::Arc,
+    collections::BTreeMap, ffi::OsString, fmt, marker::PhantomData, process::ExitCode, sync::Arc,
 };
 
-use mt_control::{AccessControl, Catalog, DatabaseIsolation, MultiTenancy};
+use mt_control::{AccessControl, Catalog, CatalogLocation, DatabaseIsolation, MultiTenancy};
 use mt_core::{Error, FactoryContext, Result, TenantId};
 use mt_migration::Runner;
 use sea_orm_migration::MigratorTrait;
@@ -163,13 +162,14 @@ pub(crate) struct Open {
 }
 
 impl Site {
-    pub(crate) fn catalog_path(&self) -> &Path {
-        self.settings.catalog_path()
+    /// Where the catalog is.
+    pub(crate) fn location(&self) -> &CatalogLocation {
+        self.settings.catalog()
     }
 
     /// Whether anything was ever made here.
-    pub(crate) fn is_made(&self) -> bool {
-        self.catalog_path().exists()
+    pub(crate) async fn is_made(&self) -> Result<bool> {
+        self.location().is_made().await
     }
 
     pub(crate) fn factory(
@@ -181,7 +181,7 @@ impl Site {
 
     /// Opens it, `main` being the main tenant: that is made then, if it is not there.
     pub(crate) async fn open(&self, main: Option<TenantId>) -> Result<Open> {
-        let catalog = Catalog::open(self.catalog_path()).await?;
+        let catalog = self.location().open().await?;
         match self.tenants(&catalog, main).await {
             Ok(tenants) => Ok(Open { catalog, tenants }),
             Err(error) => {

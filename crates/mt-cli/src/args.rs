@@ -14,7 +14,7 @@ Settings come from flags, then the environment, then the settings file, then the
   data_dir     --data-dir     MT_DATA_DIR     ./data
   provider     --provider     MT_PROVIDER     sqlite
   main_tenant  --main-tenant  MT_MAIN_TENANT  none
-  catalog                     MT_CATALOG      <data_dir>/control.db
+  catalog      --catalog      MT_CATALOG      <data_dir>/control.db, or postgres://…
   [sqlite]                                    the provider's own settings
     directory                 MT_SQLITE__DIRECTORY  <data_dir>/tenants
   [d1]
@@ -61,6 +61,10 @@ pub struct Options {
     /// ./data]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
+    /// Where the catalog is: a file, or a URL postgres://… without its password, which belongs
+    /// into the environment [default: control.db in the data folder]
+    #[arg(long, global = true, value_name = "FILE|URL")]
+    pub catalog: Option<String>,
     /// Which engine keeps the tenants' databases [default: sqlite]
     #[arg(long, global = true, value_name = "NAME")]
     pub provider: Option<String>,

@@ -16,6 +16,7 @@ use figment::{
     Figment, Metadata,
     value::{Dict, Value},
 };
+use mt_control::CatalogLocation;
 use mt_core::{
     DatabaseFactory, DeploymentId, Error, ErrorKind, FactoryContext, Placement, PlacementStore,
     Registry, Result, TenantId,
@@ -37,7 +38,7 @@ const DEFAULT: &str = "default";
 struct Common {
     data_dir: PathBuf,
     provider: String,
-    catalog: Option<PathBuf>,
+    catalog: Option<String>,
     main_tenant: Option<TenantId>,
 }
 
@@ -52,7 +53,7 @@ impl Common {
 #[derive(Clone)]
 pub struct Settings {
     data_dir: PathBuf,
-    catalog: PathBuf,
+    catalog: CatalogLocation,
     main_tenant: Option<TenantId>,
     provider: String,
     /// The settings file, if one was read.
@@ -120,8 +121,8 @@ impl Settings {
         &self.data_dir
     }
 
-    /// The file of the catalog.
-    pub fn catalog_path(&self) -> &Path {
+    /// Where the catalog is: a file, or a database on a PostgreSQL server.
+    pub const fn catalog(&self) -> &CatalogLocation {
         &self.catalog
     }
 
@@ -148,13 +149,20 @@ impl Settings {
         let all: Dict = figment.extract().map_err(in_words)?;
         let common: Common = figment.extract().map_err(in_words)?;
         require_filled(figment, "data_dir", common.data_dir.as_os_str().is_empty())?;
-        let no_catalog = common.catalog.as_ref().is_some_and(|path| path.as_os_str().is_empty());
-        require_filled(figment, "catalog", no_catalog)?;
+        require_filled(figment, "catalog", common.catalog.as_deref() == Some(""))?;
+        let catalog: CatalogLocation = match &common.catalog {
+            // It may have a password in it, so where it is written is all that is told.
+            Some(text) => text.parse().map_err(|e: Error| {
+                let place = place_of(figment, "catalog");
+                config(format!("the setting `catalog`{place} cannot be used")).with_source(e)
+            })?,
+            None => CatalogLocation::file(common.data_dir.join("control.db")),
+        };
         for (key, value) in &all {
             check_key(figment, key, value, &common.provider, &registry)?;
         }
         let mut settings = Self {
-            catalog: common.catalog.unwrap_or_else(|| common.data_dir.join("control.db")),
+            catalog,
             data_dir: common.data_dir,
             main_tenant: common.main_tenant,
             file,
@@ -284,7 +292,7 @@ impl Settings {
             self.main_tenant.as_ref().map_or(serde_json::Value::Null, |main| main.as_str().into());
         let common = [
             ("data_dir", text(&self.data_dir)),
-            ("catalog", text(&self.catalog)),
+            ("catalog", self.catalog.to_string().into()),
             ("provider", self.provider.clone().into()),
             ("main_tenant", main),
         ];
@@ -370,8 +378,7 @@ fn check_key(
     if Common::KEYS.contains(&key) || is_table && (is_chosen || Registry::is_known(key)) {
         return Ok(());
     }
-    let place =
-        figment.find_metadata(key).map_or_else(String::new, |m| format!(" in {}", origin(m)));
+    let place = place_of(figment, key);
     Err(config(format!(
         "there is no setting `{key}`{place}; expected {}, or a table of a linked provider ({})",
         Common::KEYS.join(", "),
@@ -383,9 +390,12 @@ fn require_filled(figment: &Figment, key: &str, is_empty: bool) -> Result<()> {
     if !is_empty {
         return Ok(());
     }
-    let place =
-        figment.find_metadata(key).map_or_else(String::new, |m| format!(" in {}", origin(m)));
-    Err(config(format!("the setting `{key}`{place} is empty")))
+    Err(config(format!("the setting `{key}`{} is empty", place_of(figment, key))))
+}
+
+/// Where a setting is written, for a message.
+fn place_of(figment: &Figment, key: &str) -> String {
+    figment.find_metadata(key).map_or_else(String::new, |m| format!(" in {}", origin(m)))
 }
 
 fn config(message: String) -> Error {

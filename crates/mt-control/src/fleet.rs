@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt as _, stream};
@@ -247,6 +247,15 @@ struct Run {
     total: usize,
 }
 
+/// How long is waited before a tenant is looked at again whose database did not answer while many
+/// were looked at. A server with too many connections says so at once, and has some a moment later.
+const LOOK_AGAIN_AFTER: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_millis(900),
+    Duration::from_millis(2_700),
+];
+
 /// How many databases one job looks at before it migrates those that need it: enough to share the
 /// cost of asking, few enough to spread over the jobs.
 const LOOK_AT_ONCE: usize = 25;
@@ -307,6 +316,12 @@ impl Inner {
             let began = Instant::now();
             let status = statuses.remove(&record.tenant);
             let looked = status.is_some();
+            let status = match status {
+                Some(Err(error)) if error.is_transient() => {
+                    Some(self.look_again(&run.schema, &record.tenant, error).await)
+                }
+                status => status,
+            };
             let outcome = match self.migrate_one(run, &record, status).await {
                 Ok(outcome) => outcome,
                 Err(error) => {
@@ -322,6 +337,24 @@ impl Inner {
             results.push(result);
         }
         results
+    }
+
+    /// Looks at a tenant by itself, after `error` among many.
+    async fn look_again(
+        &self,
+        schema: &Runner,
+        tenant: &TenantId,
+        error: Error,
+    ) -> Result<SchemaStatus> {
+        let mut last = Err(error);
+        for pause in LOOK_AGAIN_AFTER {
+            tokio::time::sleep(pause).await;
+            last = schema.status(&self.cached, tenant).await;
+            if !last.as_ref().is_err_and(Error::is_transient) {
+                break;
+            }
+        }
+        last
     }
 
     async fn migrate_one(

@@ -8,6 +8,9 @@ use crate::{MultiTenancy, TenantRecord, multi_tenancy::Inner};
 
 use TenantState::{Active, Deleted, Deprovisioning, Failed, Provisioning, Suspended};
 
+/// The states from which `provision` goes on.
+const UNFINISHED: [TenantState; 2] = [Failed, Provisioning];
+
 impl MultiTenancy {
     /// Makes a tenant: reserves its row, creates its database, migrates and seeds it, runs
     /// `on_provision`, looks whether the database answers, and only then lets it be served.
@@ -40,9 +43,13 @@ impl MultiTenancy {
                 )
                 .with_tenant(tenant));
             }
-            Some(record) if [Failed, Provisioning].contains(&record.state) => {
-                inner.require_moved(tenant, &[Failed, Provisioning], Provisioning).await?;
+            Some(record)
+                if UNFINISHED.contains(&record.state)
+                    && inner.catalog.move_to(tenant, &UNFINISHED, Provisioning, None).await? =>
+            {
+                inner.forget(tenant);
             }
+            // Or another process was at it, and has finished or removed it by now.
             _ => drop(inner.catalog.reserve(tenant, provider, false).await?),
         }
         let done = inner.make(tenant).await;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use axum::{Router, http::HeaderName};
 use multi_tenancy::{
-    AccessControl, Catalog, MultiTenancy, TenantId,
+    AccessControl, MultiTenancy, TenantId,
     axum::TenantLayer,
     cli::Settings,
     migration::{Migrator, Runner},
@@ -41,7 +41,7 @@ struct App {
 /// The data cannot be opened or made, or `domain` is no domain.
 pub async fn app(settings: &Settings, domain: &str) -> anyhow::Result<(Router, MultiTenancy)> {
     let schema = Runner::of::<Migrator>()?;
-    let catalog = Catalog::open(settings.catalog_path()).await?;
+    let catalog = settings.catalog().open().await?;
     let factory = settings.factory(catalog.context(&schema))?;
     let main_tenant_id = match settings.main_tenant() {
         Some(main) => main.clone(),

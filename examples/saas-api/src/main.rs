@@ -29,6 +29,10 @@ struct Arguments {
     /// The folder of the catalog, and of the tenants' files with sqlite [default: ./data]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    /// Where the catalog is: a file, or a URL postgres://… without its password, which belongs
+    /// into the environment [default: control.db in the data folder]
+    #[arg(long, value_name = "FILE|URL")]
+    catalog: Option<String>,
     /// Which engine keeps the tenants' databases [default: sqlite]
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
@@ -40,7 +44,7 @@ struct Arguments {
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "whoever starts the service reads where it listens")]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { listen, config, data_dir, provider, domain } = Arguments::parse();
+    let Arguments { listen, config, data_dir, catalog, provider, domain } = Arguments::parse();
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
     tracing_subscriber::fmt()
         // A log that cannot be written, as on a full disk, is no reason to answer nobody.
@@ -49,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
         .with_writer(io::stderr)
         .init();
     let stop = stop_signal().context("signals cannot be waited for")?;
-    let options = Options { config, data_dir, provider, ..Options::default() };
+    let options = Options { config, data_dir, catalog, provider, ..Options::default() };
     let (router, tenants) = saas_api::app(&Settings::load(&options)?, &domain).await?;
     let listener =
         TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;

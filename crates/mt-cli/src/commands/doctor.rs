@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::StreamExt as _;
-use mt_control::Catalog;
 use mt_core::{
     Capabilities, DatabaseFactory, DeploymentId, Error, ErrorKind, FactoryContext, Result,
 };
@@ -34,7 +33,7 @@ struct Diagnosis {
 
 #[derive(Debug, Default, Serialize)]
 struct CatalogHealth {
-    path: String,
+    location: String,
     /// Nothing was made here yet; the first `provision` does.
     made: bool,
     deployment: Option<DeploymentId>,
@@ -76,14 +75,19 @@ pub(super) async fn doctor(site: &Site) -> Result<Answer, Failure> {
 
 /// Looks without making one.
 async fn look_at_catalog(site: &Site) -> (CatalogHealth, FactoryContext) {
-    let path = site.catalog_path().display().to_string();
-    let mut health = CatalogHealth { path, made: site.is_made(), ..CatalogHealth::default() };
+    let location = site.location().to_string();
+    let mut health = CatalogHealth { location, ..CatalogHealth::default() };
     // Looking at the provider takes some deployment.
     let stranger = context_to_check(DeploymentId::random());
-    if !health.made {
-        return (health, stranger);
-    }
-    let catalog = match Catalog::open(site.catalog_path()).await {
+    let opened = match site.is_made().await {
+        Ok(false) => return (health, stranger),
+        Ok(true) => {
+            health.made = true;
+            site.location().open().await
+        }
+        Err(error) => Err(error),
+    };
+    let catalog = match opened {
         Ok(catalog) => catalog,
         Err(error) => {
             health.fault = Some(error.to_chain());
@@ -143,15 +147,15 @@ fn text_of(diagnosis: &Diagnosis) -> String {
 }
 
 fn catalog_in_words(catalog: &CatalogHealth) -> String {
-    let path = &catalog.path;
+    let location = &catalog.location;
     if let Some(fault) = &catalog.fault {
-        return format!("{path}: {fault}");
+        return format!("{location}: {fault}");
     }
     if !catalog.made {
-        return format!("{path}: not made yet; the first `provision` makes it");
+        return format!("{location}: not made yet; the first `provision` makes it");
     }
     let counts: Vec<String> =
         catalog.tenants.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let counts = if counts.is_empty() { "no tenants".to_owned() } else { counts.join(", ") };
-    format!("{path}: answers, {counts}")
+    format!("{location}: answers, {counts}")
 }

@@ -24,12 +24,12 @@ pub(crate) async fn answer(
     match &command {
         Command::Doctor => return doctor::doctor(site).await,
         Command::List => return tenants::list(site).await,
-        Command::Status { tenants } if tenants.is_empty() && !site.is_made() => {
+        Command::Status { tenants } if tenants.is_empty() && !site.is_made().await? => {
             return Ok(tenants::nothing_here(site));
         }
         _ => {}
     }
-    if !makes(&command) && !site.is_made() {
+    if !makes(&command) && !site.is_made().await? {
         return Err(no_tenant(site, &command).into());
     }
     let main = match command {
@@ -86,8 +86,7 @@ const fn makes(command: &Command) -> bool {
 /// The answer for a tenant in a folder where there is no installation: making one on the way would
 /// hide that it is the wrong folder.
 fn no_tenant(site: &Site, command: &Command) -> Error {
-    let message =
-        format!("there is no tenant: there is no catalog {}", site.catalog_path().display());
+    let message = format!("there is no tenant: there is no catalog {}", site.location());
     let error = Error::new(ErrorKind::TenantNotFound, message);
     match named(command) {
         Some(tenant) => error.with_tenant(tenant),

@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::HumanBytes;
-use mt_control::{Catalog, TenantRecord, TenantStatus};
+use mt_control::{TenantRecord, TenantStatus};
 use mt_core::{ErrorKind, TenantId, TenantState};
 use serde_json::json;
 
@@ -65,15 +65,15 @@ pub(super) async fn activate(open: &Open, tenant: &TenantId) -> Result<Answer, F
 
 /// The answer where there is no installation.
 pub(super) fn nothing_here(site: &Site) -> Answer {
-    let text = format!("no tenants: there is no catalog {}", site.catalog_path().display());
+    let text = format!("no tenants: there is no catalog {}", site.location());
     Answer::done(text, json!({"tenants": []}))
 }
 
 pub(super) async fn list(site: &Site) -> Result<Answer, Failure> {
-    if !site.is_made() {
+    if !site.is_made().await? {
         return Ok(nothing_here(site));
     }
-    let catalog = Catalog::open(site.catalog_path()).await?;
+    let catalog = site.location().open().await?;
     let records = catalog.list().await;
     close(&catalog).await;
     let records = records?;

@@ -7,6 +7,7 @@ use figment::{
     util::nest,
     value::{Dict, Map, Value},
 };
+use mt_control::CatalogLocation;
 use mt_core::Result;
 
 use super::config;
@@ -51,6 +52,15 @@ pub(super) fn of_flags(options: &Options) -> Result<Vec<Layer>> {
             .to_str()
             .ok_or_else(|| config(format!("--data-dir is not UTF-8: {}", folder.display())))?;
         layers.push(Layer::text("--data-dir", "data_dir", folder));
+    }
+    if let Some(catalog) = &options.catalog {
+        // Everybody on the machine is shown the arguments of every process.
+        if catalog.parse::<CatalogLocation>().is_ok_and(|location| location.has_password()) {
+            return Err(config(
+                "--catalog has a password in it, which everybody on this machine is shown; set the variable MT_CATALOG instead".to_owned(),
+            ));
+        }
+        layers.push(Layer::text("--catalog", "catalog", catalog));
     }
     if let Some(provider) = &options.provider {
         layers.push(Layer::text("--provider", "provider", provider));

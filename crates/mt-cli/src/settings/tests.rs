@@ -26,7 +26,7 @@ fn origin_of(settings: &Settings, key: &str) -> String {
 fn without_anything_there_are_defaults() {
     let settings = load_with(&Options::default(), &[]).unwrap();
     assert_eq!(settings.data_dir, Path::new("./data"));
-    assert_eq!(settings.catalog, Path::new("./data/control.db"));
+    assert_eq!(settings.catalog, CatalogLocation::file("./data/control.db"));
     assert_eq!(settings.provider, "sqlite");
     assert_eq!(settings.table["directory"], "./data/tenants");
     assert_eq!(settings.main_tenant, None);
@@ -35,7 +35,7 @@ fn without_anything_there_are_defaults() {
 #[test]
 fn the_data_folder_moves_everything() {
     let settings = load_with(&Options::default(), &[("MT_DATA_DIR", "/srv/1")]).unwrap();
-    assert_eq!(settings.catalog, Path::new("/srv/1/control.db"));
+    assert_eq!(settings.catalog, CatalogLocation::file("/srv/1/control.db"));
     assert_eq!(settings.table["directory"], "/srv/1/tenants");
     assert_eq!(origin_of(&settings, "data_dir"), "MT_DATA_DIR");
     // A folder whose name is a number is still a text.
@@ -51,9 +51,40 @@ fn flags_go_over_environment_over_file() {
     let settings = load(text, &environment, options).unwrap();
     assert_eq!(settings.data_dir, Path::new("flag"));
     assert_eq!(settings.main_tenant.as_ref().unwrap().as_str(), "environment");
-    assert_eq!(settings.catalog, Path::new("file"));
+    assert_eq!(settings.catalog, CatalogLocation::file("file"));
     assert_eq!(origin_of(&settings, "data_dir"), "--data-dir");
     assert!(origin_of(&settings, "catalog").ends_with("my.toml"));
+}
+
+#[test]
+fn the_catalog_is_a_file_or_a_server_and_its_password_is_not_shown() {
+    let url = "postgres://app:hunter2@db.example/catalog";
+    for (text, environment, from) in [
+        (format!("catalog = '{url}'"), &[][..], "my.toml"),
+        ("catalog = 'other'".to_owned(), &[("MT_CATALOG", url)], "MT_CATALOG"),
+    ] {
+        let settings = load(&text, environment, Options::default()).unwrap();
+        assert_eq!(settings.catalog().to_string(), "postgres://db.example:5432/catalog");
+        assert!(origin_of(&settings, "catalog").ends_with(from));
+        let shown = format!("{settings:?} {:?}", settings.effective());
+        assert!(!shown.contains("hunter2") && !shown.contains("app:"), "{shown}");
+    }
+    let flag = |catalog: &str| Options { catalog: Some(catalog.to_owned()), ..Options::default() };
+    let settings = load("", &[("MT_CATALOG", url)], flag("here.db")).unwrap();
+    assert_eq!(settings.catalog, CatalogLocation::file("here.db"));
+    assert_eq!(origin_of(&settings, "catalog"), "--catalog");
+    load("", &[], flag("postgres://app@db.example/catalog")).unwrap();
+    for (text, options, word) in [
+        ("", flag(url), "MT_CATALOG"),
+        ("catalog = 'postgres://app:hunter2@db.example'", Options::default(), "my.toml"),
+        ("catalog = 'mysql://app:hunter2@db.example/catalog'", Options::default(), "my.toml"),
+        ("catalog = ''", Options::default(), "my.toml"),
+    ] {
+        let error = load(text, &[], options).unwrap_err();
+        let told = error.to_chain();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(told.contains(word) && !told.contains("hunter2"), "{told}");
+    }
 }
 
 #[test]

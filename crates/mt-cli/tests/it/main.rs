@@ -1,6 +1,7 @@
 //! The command line from arguments to exit code and output, on SQLite, PostgreSQL, D1 and Turso.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod catalog;
 mod commands;
 mod d1;
 mod forecast;
