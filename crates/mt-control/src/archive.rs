@@ -10,7 +10,7 @@ use mt_core::{
     TenantState,
 };
 
-use crate::{MultiTenancy, TenantRecord, multi_tenancy::Inner};
+use crate::{MultiTenancy, TenantRecord, multi_tenancy::Inner, provider::OwnProvider};
 
 const MANIFEST: &str = "manifest.json";
 const COPY: &str = "database";
@@ -27,6 +27,9 @@ pub enum RestoreAs {
     Same,
     /// A new tenant. The copy gets a stamp of its own; it may come from another installation.
     New(TenantId),
+    /// The same, with a provider of this program's that need not be the one that new tenants get. So
+    /// a tenant moves: backup, deprovision, and restore under its own id.
+    NewOn(TenantId, String),
 }
 
 impl MultiTenancy {
@@ -37,15 +40,15 @@ impl MultiTenancy {
     /// keep it accordingly.
     ///
     /// # Errors
-    /// `TenantNotFound`; `Config`: `path` exists or cannot be written, or another provider keeps the
-    /// tenant's database; and as [`DatabaseFactory::backup`](mt_core::DatabaseFactory::backup).
+    /// `TenantNotFound`; `Config`: `path` exists or cannot be written, or a provider keeps
+    /// the tenant's database that is not one of this program's; and as [`DatabaseFactory::backup`](mt_core::DatabaseFactory::backup).
     pub async fn backup(
         &self,
         tenant: &TenantId,
         path: impl AsRef<Path>,
     ) -> Result<BackupManifest> {
         let inner = &*self.inner;
-        inner.require_here(&inner.catalog.get(tenant).await?)?;
+        let provider = inner.provider_of(&inner.catalog.get(tenant).await?)?;
         let path = path.as_ref();
         let failed = |e: std::io::Error| io_error("write the backup", path)(e).with_tenant(tenant);
         let folder = match path.parent() {
@@ -57,7 +60,7 @@ impl MultiTenancy {
         // The copy's length stands before the copy, and is known after it.
         file.seek(SeekFrom::Start(BLOCK)).map_err(failed)?;
         let mut sink = tokio::fs::File::from_std(file.as_file().try_clone().map_err(failed)?);
-        let manifest = inner.cached.backup(tenant, &mut sink).await?;
+        let manifest = provider.backup(tenant, &mut sink).await?;
         tokio::io::AsyncWriteExt::flush(&mut sink).await.map_err(failed)?;
         drop(sink);
         let (path, written) = (path.to_owned(), manifest.clone());
@@ -86,7 +89,7 @@ impl MultiTenancy {
     /// | `ForeignDatabase` | it is of another tenant or installation; restore it as a new tenant |
     /// | `TenantNotFound` | the tenant is not there; restore it as a new tenant |
     /// | `TenantExists` | the new tenant is there already |
-    /// | `Config` | another provider keeps the database of the tenant that would be replaced |
+    /// | `Config` | a provider keeps the database of the tenant that would be replaced, or is to keep the new one, that is not one of this program's |
     /// | `InUse` | the tenant's database is used by somebody who did not let go in time |
     ///
     /// And as [`DatabaseFactory::restore`](mt_core::DatabaseFactory::restore). The tenant's data is
@@ -112,7 +115,10 @@ impl MultiTenancy {
         }
         match restore_as {
             RestoreAs::Same => inner.restore_same(tenant, &manifest, &path).await?,
-            RestoreAs::New(new) => return inner.restore_new(&new, &manifest, &path).await,
+            RestoreAs::New(new) => return inner.restore_new(&new, None, &manifest, &path).await,
+            RestoreAs::NewOn(new, provider) => {
+                return inner.restore_new(&new, Some(&provider), &manifest, &path).await;
+            }
         }
         inner.catalog.get(tenant).await
     }
@@ -127,7 +133,7 @@ impl Inner {
     ) -> Result<()> {
         let _turn = self.operate(tenant).await;
         let before = self.catalog.get(tenant).await?;
-        self.require_here(&before)?;
+        let provider = self.provider_of(&before)?;
         let generation = before.placement.generation;
         // Not active, so that this process and the others let go of it.
         let from = [TenantState::Active, TenantState::Suspended];
@@ -138,13 +144,13 @@ impl Inner {
             // Forgotten first: if this process dies half way, the next migration looks.
             self.catalog.note_schema(tenant, generation, None, None).await?;
             let options = RestoreOptions::default();
-            self.cached.restore(tenant, manifest, &mut copy, options).await
+            provider.restore(tenant, manifest, &mut copy, options).await
         };
         let restored = restored.await;
         // What the catalog says of a schema it only believes; the next migration looks where it says
         // nothing. So a failure here is no failure of the restore.
         let noted = match &restored {
-            Ok(()) => self.note_current_schema(tenant).await,
+            Ok(()) => self.note_current_schema(&provider, tenant).await,
             Err(_) => {
                 let version = before.schema_version.as_deref();
                 let fingerprint = before.schema_fingerprint.as_deref();
@@ -156,8 +162,8 @@ impl Inner {
         }
         // The copy is a new database, and open to everybody in its engine.
         let is_suspended = before.state == TenantState::Suspended;
-        let closed = if restored.is_ok() && is_suspended && self.cached.capabilities().suspend {
-            self.cached.suspend(tenant).await
+        let closed = if restored.is_ok() && is_suspended && provider.capabilities().suspend {
+            provider.suspend(tenant).await
         } else {
             Ok(())
         };
@@ -168,9 +174,9 @@ impl Inner {
         restored.and(ended)
     }
 
-    async fn note_current_schema(&self, tenant: &TenantId) -> Result<()> {
+    async fn note_current_schema(&self, provider: &OwnProvider, tenant: &TenantId) -> Result<()> {
         let Some(schema) = &self.schema else { return Ok(()) };
-        let status = schema.status(&self.cached, tenant).await?;
+        let status = schema.status(provider, tenant).await?;
         // A copy may be older than the schema: what is pending in it is found by looking.
         let fingerprint = status.is_current().then(|| schema.fingerprint());
         let generation = self.catalog.get(tenant).await?.placement.generation;
@@ -181,22 +187,25 @@ impl Inner {
     async fn restore_new(
         &self,
         tenant: &TenantId,
+        chosen: Option<&str>,
         manifest: &BackupManifest,
         path: &Path,
     ) -> Result<TenantRecord> {
         let _turn = self.operate(tenant).await;
-        let reserved = self.catalog.reserve(tenant, self.isolation.factory.name(), true).await?;
-        if let Err(error) = self.require_no_database(tenant).await {
+        let chosen = chosen.unwrap_or_else(|| self.providers.default().name());
+        let provider = self.provider(chosen).map_err(|e| e.with_tenant(tenant))?;
+        let reserved = self.catalog.reserve(tenant, chosen, true).await?;
+        if let Err(error) = require_no_database(&provider, tenant).await {
             self.catalog.release(&reserved).await?;
             return Err(error);
         }
         let restored = async {
             let mut copy = open_copy(path).await?;
             let options = RestoreOptions::default().with_restamp(true);
-            self.cached.restore(tenant, manifest, &mut copy, options).await?;
+            provider.restore(tenant, manifest, &mut copy, options).await?;
             // From here on it is a tenant like any other, which `provision` can finish.
             self.catalog.clear_restore(tenant).await?;
-            self.finish(tenant, false).await
+            self.finish(&provider, tenant, false).await
         };
         let restored = restored.await;
         self.settle(tenant, &[TenantState::Provisioning], TenantState::Active, restored).await?;
@@ -204,25 +213,22 @@ impl Inner {
     }
 }
 
-impl Inner {
-    /// Refuses a new tenant whose database is there already, such as one that the catalog has lost.
-    async fn require_no_database(&self, tenant: &TenantId) -> Result<()> {
-        match self.cached.describe(tenant).await {
-            Err(e) if e.kind() == ErrorKind::TenantNotFound => Ok(()),
-            Err(e) if e.kind() == ErrorKind::Unsupported => Err(e),
-            described => Err(Error::new(
-                ErrorKind::NameTaken,
-                "there is a database of the new tenant's name already; nothing was replaced",
-            )
-            .with_tenant(tenant)
-            .with_source(described.err().map_or_else(
-                || "it is stamped for this tenant".into(),
-                |e| Box::new(e) as Box<dyn std::error::Error + Send + Sync>,
-            ))),
-        }
+/// Refuses a new tenant whose database is there already, such as one that the catalog has lost.
+async fn require_no_database(provider: &OwnProvider, tenant: &TenantId) -> Result<()> {
+    match provider.describe(tenant).await {
+        Err(e) if e.kind() == ErrorKind::TenantNotFound => Ok(()),
+        Err(e) if e.kind() == ErrorKind::Unsupported => Err(e),
+        described => Err(Error::new(
+            ErrorKind::NameTaken,
+            "there is a database of the new tenant's name already; nothing was replaced",
+        )
+        .with_tenant(tenant)
+        .with_source(described.err().map_or_else(
+            || "it is stamped for this tenant".into(),
+            |e| Box::new(e) as Box<dyn std::error::Error + Send + Sync>,
+        ))),
     }
 }
-
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {

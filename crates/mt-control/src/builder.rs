@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
-use mt_core::{CacheSettings, CachedFactory, Error, ErrorKind, Result, TenantId};
+use mt_core::{CacheSettings, Error, ErrorKind, Result, TenantId};
 use mt_migration::Runner;
 
 use crate::{
     Catalog, DatabaseIsolation, MultiTenancy,
     multi_tenancy::{Inner, watch},
+    provider::OpenDatabases,
 };
 
 /// Which tenant administers the others.
@@ -74,7 +75,7 @@ impl MultiTenancyBuilder {
         self
     }
 
-    /// How many databases are kept open, and for how long. Default: 100, for an hour.
+    /// How many databases are kept open, of all providers together, and for how long. Default: 100, for an hour.
     pub fn with_cache(mut self, cache: CacheSettings) -> Self {
         self.cache = cache;
         self
@@ -105,7 +106,7 @@ impl MultiTenancyBuilder {
     /// catalog for what other processes do to open tenants.
     ///
     /// # Errors
-    /// `Config`: a required part is missing. Those of
+    /// `Config`: a required part is missing, or two providers have one name. Those of
     /// [`MultiTenancy::provision`] for the main tenant.
     pub async fn build(self) -> Result<MultiTenancy> {
         let missing = |what: &str| {
@@ -119,13 +120,15 @@ impl MultiTenancyBuilder {
         let main = self.access.map(|access| access.main_tenant_id);
         let mut cache = self.cache;
         cache.pinned.extend(main.clone());
-        let cached = CachedFactory::new(Arc::clone(&isolation.factory), cache)?;
+        let providers = Arc::new(isolation.providers()?);
+        let open = OpenDatabases::new(catalog.clone(), Arc::clone(&providers), cache)?;
         let inner = Arc::new(Inner {
             catalog,
             isolation,
             schema: self.schema,
             main: main.clone(),
-            cached,
+            providers,
+            open,
             states: Mutex::new(HashMap::new()),
             operations: Mutex::new(HashMap::new()),
             state_ttl: self.state_ttl,

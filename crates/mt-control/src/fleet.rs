@@ -1,7 +1,7 @@
 //! One schema for all tenants.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -187,8 +187,8 @@ impl FleetReport {
 
 impl MultiTenancy {
     /// Applies what is pending to every active or suspended tenant: the main tenant first, then the
-    /// others, several at once. Goes on after a failure; a second run does what is left. Tenants that
-    /// another provider keeps are skipped.
+    /// others, several at once, each by its own provider. Goes on after a failure; a second run does
+    /// what is left. Tenants are skipped whose provider is not one of this program's.
     ///
     /// # Errors
     /// `Config`: no schema was given, or `jobs` is 0. `TenantNotFound`: a tenant that was asked for
@@ -269,7 +269,13 @@ async fn migrate_batch(
 ) -> Vec<TenantMigration> {
     let jobs = run.options.jobs;
     let size = records.len().div_ceil(jobs).clamp(1, LOOK_AT_ONCE);
-    let batches: Vec<Vec<TenantRecord>> = records.chunks(size).map(<[_]>::to_vec).collect();
+    // Of one provider each: it looks at some at once, and one that is slow holds up its own.
+    let mut of_each: BTreeMap<String, Vec<TenantRecord>> = BTreeMap::new();
+    for record in records {
+        of_each.entry(record.provider.clone()).or_default().push(record);
+    }
+    let batches: Vec<Vec<TenantRecord>> =
+        of_each.values().flat_map(|records| records.chunks(size)).map(<[_]>::to_vec).collect();
     let start = |batch: Vec<TenantRecord>| {
         let tenants: Vec<TenantId> = batch.iter().map(|record| record.tenant.clone()).collect();
         let (inner, run) = (Arc::clone(inner), Arc::clone(run));
@@ -282,7 +288,10 @@ async fn migrate_batch(
             })
         }
     };
-    stream::iter(batches).map(start).buffered(jobs).concat().await
+    let mut all: Vec<TenantMigration> =
+        stream::iter(batches).map(start).buffered(jobs).concat().await;
+    all.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+    all
 }
 
 impl Inner {
@@ -298,7 +307,7 @@ impl Inner {
             && (options.verify || !is_current(schema, record))
     }
 
-    /// Looks at some tenants, then migrates those that need it, one after the other.
+    /// Looks at some tenants of one provider, then migrates those that need it, one after the other.
     async fn migrate_some(&self, run: &Run, records: Vec<TenantRecord>) -> Vec<TenantMigration> {
         let to_look_at: Vec<TenantId> = records
             .iter()
@@ -306,7 +315,15 @@ impl Inner {
             .map(|record| record.tenant.clone())
             .collect();
         let began = Instant::now();
-        let statuses = run.schema.status_many(&self.cached, &to_look_at).await;
+        let provider = records.first().map(|record| self.provider(&record.provider));
+        let statuses = match &provider {
+            Some(Ok(provider)) => run.schema.status_many(provider, &to_look_at).await,
+            Some(Err(error)) => {
+                let refused = |tenant| Err(error.clone().with_tenant(tenant));
+                to_look_at.iter().map(refused).collect()
+            }
+            None => Vec::new(),
+        };
         let look_millis = millis_since(began) / (to_look_at.len().max(1) as u64);
         let mut statuses: HashMap<TenantId, Result<SchemaStatus>> =
             to_look_at.into_iter().zip(statuses).collect();
@@ -318,7 +335,7 @@ impl Inner {
             let looked = status.is_some();
             let status = match status {
                 Some(Err(error)) if error.is_transient() => {
-                    Some(self.look_again(&run.schema, &record.tenant, error).await)
+                    Some(self.look_again(&run.schema, &record, error).await)
                 }
                 status => status,
             };
@@ -343,13 +360,14 @@ impl Inner {
     async fn look_again(
         &self,
         schema: &Runner,
-        tenant: &TenantId,
+        record: &TenantRecord,
         error: Error,
     ) -> Result<SchemaStatus> {
+        let provider = self.provider_of(record)?;
         let mut last = Err(error);
         for pause in LOOK_AGAIN_AFTER {
             tokio::time::sleep(pause).await;
-            last = schema.status(&self.cached, tenant).await;
+            last = schema.status(&provider, &record.tenant).await;
             if !last.as_ref().is_err_and(Error::is_transient) {
                 break;
             }
@@ -391,7 +409,7 @@ impl Inner {
                 pending => Outcome::Pending { pending },
             });
         }
-        let report = run.schema.up_from(&self.cached, tenant, &status).await?;
+        let report = run.schema.up_from(&self.provider_of(record)?, tenant, &status).await?;
         if !is_current(&run.schema, record) || record.schema_version != report.schema_version {
             let version = report.schema_version.as_deref();
             let generation = record.placement.generation;

@@ -4,7 +4,7 @@ use mt_core::{
     DatabaseFactory as _, Error, ErrorKind, MaintenanceMode, Result, TenantId, TenantState,
 };
 
-use crate::{MultiTenancy, TenantRecord, multi_tenancy::Inner};
+use crate::{MultiTenancy, TenantRecord, multi_tenancy::Inner, provider::OwnProvider};
 
 use TenantState::{Active, Deleted, Deprovisioning, Failed, Provisioning, Suspended};
 
@@ -12,8 +12,9 @@ use TenantState::{Active, Deleted, Deprovisioning, Failed, Provisioning, Suspend
 const UNFINISHED: [TenantState; 2] = [Failed, Provisioning];
 
 impl MultiTenancy {
-    /// Makes a tenant: reserves its row, creates its database, migrates and seeds it, runs
-    /// `on_provision`, looks whether the database answers, and only then lets it be served.
+    /// Makes a tenant with the provider that new tenants get: reserves its row, creates its database,
+    /// migrates and seeds it, runs `on_provision`, looks whether the database answers, and only then
+    /// lets it be served. A tenant that was begun on another provider is finished there.
     ///
     /// - A failed step leaves the tenant `failed`, with the error in its row and its database in
     ///   place. Calling again repeats the steps: what is there is adopted.
@@ -24,19 +25,40 @@ impl MultiTenancy {
     /// | kind | when |
     /// |---|---|
     /// | `TenantExists` | the tenant is there already, or one whose id differs only by case |
-    /// | `Config` | another provider keeps the tenant's database |
+    /// | `Config` | a provider keeps the tenant's database that is not one of this program's |
     /// | `HookFailed` | the seed or `on_provision` failed |
     ///
     /// And as [`DatabaseFactory::provision`](mt_core::DatabaseFactory::provision) and
     /// [`Runner::up`](mt_migration::Runner::up).
     pub async fn provision(&self, tenant: &TenantId) -> Result<TenantRecord> {
+        self.provision_with(tenant, None).await
+    }
+
+    /// As [`provision`](Self::provision), with a provider of this program's that need not be the one
+    /// that new tenants get.
+    ///
+    /// # Errors
+    /// As there; and `Config`: there is no such provider here, it cannot be made of its settings, or
+    /// the tenant was begun on another and not finished.
+    pub async fn provision_on(&self, tenant: &TenantId, provider: &str) -> Result<TenantRecord> {
+        self.provision_with(tenant, Some(provider)).await
+    }
+
+    async fn provision_with(
+        &self,
+        tenant: &TenantId,
+        chosen: Option<&str>,
+    ) -> Result<TenantRecord> {
         let inner = &*self.inner;
         let _turn = inner.operate(tenant).await;
-        let provider = inner.isolation.factory.name();
         let known = inner.catalog.find(tenant).await?;
         known.as_ref().map_or(Ok(()), |record| inner.require_here(record))?;
-        match known {
-            Some(record) if record.restoring && record.state != Deleted => {
+        // Before a row is reserved: what is wrong with a provider's settings leaves no tenant behind.
+        let fresh = chosen.unwrap_or_else(|| inner.providers.default().name());
+        inner.provider(fresh).map_err(|e| e.with_tenant(tenant))?;
+        let begun = known.filter(|record| record.state != Deleted);
+        match begun {
+            Some(record) if record.restoring => {
                 return Err(Error::new(
                     ErrorKind::Conflict,
                     "the tenant is being made of a backup; if whoever did it is gone, deprovision it and restore it again",
@@ -45,17 +67,32 @@ impl MultiTenancy {
             }
             Some(record)
                 if UNFINISHED.contains(&record.state)
+                    && chosen.is_some_and(|chosen| chosen != record.provider) =>
+            {
+                let message = format!(
+                    "the tenant was begun on `{}` and not finished; provision it there, or deprovision it first",
+                    record.provider
+                );
+                return Err(Error::new(ErrorKind::Config, message).with_tenant(tenant));
+            }
+            Some(record)
+                if UNFINISHED.contains(&record.state)
                     && inner.catalog.move_to(tenant, &UNFINISHED, Provisioning, None).await? =>
             {
                 inner.forget(tenant);
             }
             // Or another process was at it, and has finished or removed it by now.
-            _ => drop(inner.catalog.reserve(tenant, provider, false).await?),
+            _ => drop(inner.catalog.reserve(tenant, fresh, false).await?),
         }
-        let done = inner.make(tenant).await;
+        let provider = inner.provider_of(&inner.catalog.get(tenant).await?);
+        let name = provider.as_ref().map_or("", |provider| provider.name());
+        let done = match &provider {
+            Ok(provider) => inner.make(provider, tenant).await,
+            Err(error) => Err(error.clone()),
+        };
         // Active already: another process made it at the same time, and was faster.
         inner.settle(tenant, &[Provisioning, Active], Active, done).await?;
-        tracing::info!(tenant = %tenant, provider, "provisioned");
+        tracing::info!(tenant = %tenant, provider = name, "provisioned");
         inner.catalog.get(tenant).await
     }
 
@@ -89,7 +126,7 @@ impl MultiTenancy {
     /// |---|---|
     /// | `TenantNotFound` | there is no such tenant, or it is deleted already |
     /// | `Unsupported` | it is the main tenant |
-    /// | `Config` | another provider keeps the tenant's database; nothing was done |
+    /// | `Config` | a provider keeps the tenant's database that is not one of this program's; nothing was done |
     /// | `InUse` | a transaction, or another process, did not let go in time; nothing was done |
     /// | `HookFailed` | `on_deprovision` failed; the database is kept |
     ///
@@ -99,11 +136,11 @@ impl MultiTenancy {
         inner.refuse_main(tenant, "removed")?;
         let _turn = inner.operate(tenant).await;
         let record = inner.catalog.get(tenant).await?;
-        inner.require_here(&record)?;
+        let provider = inner.provider_of(&record)?;
         let before = record.state;
         let from = [Active, Suspended, Failed, Provisioning, Deprovisioning];
         inner.require_moved(tenant, &from, Deprovisioning).await?;
-        let is_there = match inner.end_use(tenant).await {
+        let is_there = match inner.end_use(&provider, tenant).await {
             Ok(is_there) => is_there,
             // A restore that died may leave a database that has no stamp yet. The factory knows
             // whether it is one of those, and removes nothing else.
@@ -117,14 +154,14 @@ impl MultiTenancy {
         let done = async {
             // Without a database, the hook has run before or has nothing to do.
             if is_there {
-                inner.isolation.run_on_deprovision(tenant).await?;
+                inner.isolation.run_on_deprovision(provider.factory(), tenant).await?;
             }
-            inner.cached.deprovision(tenant).await
+            provider.deprovision(tenant).await
         };
         let done = done.await;
         inner.settle(tenant, &[Deprovisioning], Deleted, done).await?;
         inner.forget(tenant);
-        tracing::info!(tenant = %tenant, provider = inner.isolation.factory.name(), "deprovisioned");
+        tracing::info!(tenant = %tenant, provider = provider.name(), "deprovisioned");
         Ok(())
     }
 
@@ -133,18 +170,18 @@ impl MultiTenancy {
     ///
     /// # Errors
     /// `TenantNotFound`; `Unsupported`: it is the main tenant; `TenantNotActive`: it is neither
-    /// active nor suspended; `Config`: another provider keeps its database; `InUse`: something still
+    /// active nor suspended; `Config`: a provider keeps its database that is not one of this program's; `InUse`: something still
     /// ran after the drain timeout. It is suspended all the same then.
     pub async fn suspend(&self, tenant: &TenantId) -> Result<()> {
         let inner = &*self.inner;
         inner.refuse_main(tenant, "suspended")?;
         let _turn = inner.operate(tenant).await;
-        inner.require_here(&inner.catalog.get(tenant).await?)?;
+        let provider = inner.provider_of(&inner.catalog.get(tenant).await?)?;
         inner.require_moved(tenant, &[Active, Suspended], Suspended).await?;
         inner.catalog.clear_restore(tenant).await?;
         inner.revoke(tenant).await?;
-        if inner.cached.capabilities().suspend {
-            inner.cached.suspend(tenant).await?;
+        if provider.capabilities().suspend {
+            provider.suspend(tenant).await?;
         }
         Ok(())
     }
@@ -153,16 +190,16 @@ impl MultiTenancy {
     /// let an active tenant in, in case it did not hear the first time.
     ///
     /// # Errors
-    /// `TenantNotFound`; `TenantNotActive`: it is neither suspended nor active; `Config`: another
-    /// provider keeps its database.
+    /// `TenantNotFound`; `TenantNotActive`: it is neither suspended nor active; `Config`: a
+    /// provider keeps its database that is not one of this program's.
     pub async fn activate(&self, tenant: &TenantId) -> Result<()> {
         let inner = &*self.inner;
         let _turn = inner.operate(tenant).await;
         let record = inner.catalog.get(tenant).await?;
-        inner.require_here(&record)?;
+        let provider = inner.provider_of(&record)?;
         let is_kept = [Active, Suspended].contains(&record.state);
-        if is_kept && inner.cached.capabilities().suspend {
-            inner.cached.activate(tenant).await?;
+        if is_kept && provider.capabilities().suspend {
+            provider.activate(tenant).await?;
         }
         inner.require_moved(tenant, &[Suspended, Active], Active).await?;
         inner.catalog.clear_restore(tenant).await?;
@@ -173,27 +210,32 @@ impl MultiTenancy {
 
 impl Inner {
     /// Everything between the reserved row and the active tenant. Each step can be repeated.
-    async fn make(&self, tenant: &TenantId) -> Result<()> {
-        self.cached.provision(tenant).await?;
-        self.finish(tenant, true).await
+    async fn make(&self, provider: &OwnProvider, tenant: &TenantId) -> Result<()> {
+        provider.provision(tenant).await?;
+        self.finish(provider, tenant, true).await
     }
 
     /// Brings a database that is there up to date, and looks whether it can be served.
-    pub(crate) async fn finish(&self, tenant: &TenantId, seed: bool) -> Result<()> {
+    pub(crate) async fn finish(
+        &self,
+        provider: &OwnProvider,
+        tenant: &TenantId,
+        seed: bool,
+    ) -> Result<()> {
         if let Some(schema) = &self.schema {
-            let report = schema.up(&self.cached, tenant).await?;
+            let report = schema.up(provider, tenant).await?;
             let version = report.schema_version.as_deref();
             let generation = self.catalog.get(tenant).await?.placement.generation;
             let fingerprint = Some(schema.fingerprint());
             self.catalog.note_schema(tenant, generation, version, fingerprint).await?;
         }
         // Not through the cache: a sign-up takes no place from those who are served.
-        let data = self.isolation.factory.get_adapters(tenant).await?;
+        let data = provider.factory().get_adapters(tenant).await?;
         data.stamp().check(self.catalog.deployment(), tenant, data.stamp().generation)?;
         if seed {
             self.isolation.run_seed(data.clone()).await?;
         }
-        self.isolation.run_on_provision(tenant).await?;
+        self.isolation.run_on_provision(provider.factory(), tenant).await?;
         // It answered when it was opened; what the application did since is what has to be seen.
         if self.isolation.fills() {
             data.ping().await.map_err(|e| {
@@ -206,31 +248,37 @@ impl Inner {
 
     /// Ends all use in this process, then waits until no other process has the database open.
     /// `false`: there is no database.
-    pub(crate) async fn end_use(&self, tenant: &TenantId) -> Result<bool> {
+    async fn end_use(&self, provider: &OwnProvider, tenant: &TenantId) -> Result<bool> {
         self.revoke(tenant).await?;
-        match self.cached.maintain(tenant, MaintenanceMode::Exclusive).await {
+        match provider.maintain(tenant, MaintenanceMode::Exclusive).await {
             Ok(maintenance) => {
                 maintenance.close().await;
                 Ok(true)
             }
             Err(e) if e.kind() == ErrorKind::TenantNotFound => Ok(false),
             // The factory has no such door; what other processes do is the application's business.
-            Err(e) if e.kind() == ErrorKind::Unsupported => self.look_before_the_hook(tenant).await,
+            Err(e) if e.kind() == ErrorKind::Unsupported => {
+                self.look_before_the_hook(provider, tenant).await
+            }
             Err(e) => Err(e),
         }
     }
 
     /// Whether the tenant has a database, and lets `on_deprovision` into one that is suspended in
     /// its engine.
-    async fn look_before_the_hook(&self, tenant: &TenantId) -> Result<bool> {
-        match self.cached.describe(tenant).await {
+    async fn look_before_the_hook(
+        &self,
+        provider: &OwnProvider,
+        tenant: &TenantId,
+    ) -> Result<bool> {
+        match provider.describe(tenant).await {
             Ok(_) => Ok(true),
             Err(e) if e.kind() == ErrorKind::TenantNotFound => Ok(false),
             // It cannot be looked at either.
             Err(e) if e.kind() == ErrorKind::Unsupported => Ok(true),
             Err(e) if e.kind() == ErrorKind::TenantNotActive => {
-                if self.isolation.has_on_deprovision() && self.cached.capabilities().suspend {
-                    self.cached.activate(tenant).await?;
+                if self.isolation.has_on_deprovision() && provider.capabilities().suspend {
+                    provider.activate(tenant).await?;
                 }
                 Ok(true)
             }

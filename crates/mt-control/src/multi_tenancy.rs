@@ -8,14 +8,17 @@ use std::{
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use mt_core::{
-    CachedFactory, DataAdapters, DatabaseFactory as _, DatabaseInfo, Error, ErrorKind, Generation,
-    Result, TenantId, TenantInfo, TenantSource, TenantState,
+    DataAdapters, DatabaseFactory as _, DatabaseInfo, Error, ErrorKind, Generation, Result,
+    TenantId, TenantInfo, TenantSource, TenantState,
 };
 use mt_migration::{Runner, SchemaStatus};
 use serde::Serialize;
 use tokio::{sync::OwnedMutexGuard, task::JoinHandle};
 
-use crate::{Catalog, DatabaseIsolation, MultiTenancyBuilder, TenantRecord};
+use crate::{
+    Catalog, DatabaseIsolation, MultiTenancyBuilder, TenantRecord, provider::OpenDatabases,
+    providers::Providers,
+};
 
 /// The tenants of an application and their databases: makes them, serves them, migrates them,
 /// removes them.
@@ -34,7 +37,8 @@ pub(crate) struct Inner {
     pub(crate) isolation: DatabaseIsolation,
     pub(crate) schema: Option<Runner>,
     pub(crate) main: Option<TenantId>,
-    pub(crate) cached: CachedFactory,
+    pub(crate) providers: Arc<Providers>,
+    pub(crate) open: OpenDatabases,
     pub(crate) states: Mutex<HashMap<TenantId, Seen>>,
     /// One operation at a time per tenant in this process.
     pub(crate) operations: Mutex<HashMap<TenantId, Weak<tokio::sync::Mutex<()>>>>,
@@ -47,7 +51,7 @@ pub(crate) struct Inner {
 #[derive(Clone)]
 pub(crate) struct Seen {
     info: TenantInfo,
-    /// The refusal, where another provider keeps its database.
+    /// The refusal, where a provider keeps its database that is not one of ours.
     here: Result<()>,
     read_at: Instant,
 }
@@ -120,7 +124,7 @@ impl MultiTenancy {
     /// | `TenantNotFound` | there is no such tenant | no |
     /// | `TenantNotActive` | it is not active | no |
     /// | `SchemaOutdated` | its schema is older than this program serves | no |
-    /// | `Config` | another provider keeps its database | no |
+    /// | `Config` | a provider keeps its database that is not one of this program's, or cannot be made of its settings | no |
     /// | `Unavailable` | the catalog or the database does not answer, or too many are open | yes |
     ///
     /// And as [`DatabaseFactory::get_adapters`](mt_core::DatabaseFactory::get_adapters).
@@ -128,7 +132,7 @@ impl MultiTenancy {
         let inner = &*self.inner;
         let seen = inner.seen(tenant).await?;
         seen.require_served(tenant)?;
-        let data = match inner.cached.get_adapters(tenant).await {
+        let data = match inner.open.get(tenant).await {
             Err(error) if error.kind() == ErrorKind::TenantNotFound => {
                 inner.open_moved(tenant, seen.info.generation, error).await?
             }
@@ -143,7 +147,7 @@ impl MultiTenancy {
                 data.stamp().check(inner.catalog.deployment(), tenant, fresh.info.generation)
             });
             if let Err(error) = checked {
-                inner.cached.evict(tenant);
+                inner.open.evict(tenant);
                 return Err(error);
             }
         }
@@ -166,8 +170,8 @@ impl MultiTenancy {
     pub async fn status(&self, tenant: &TenantId) -> Result<TenantStatus> {
         let inner = &*self.inner;
         let record = inner.catalog.get(tenant).await?;
-        let described = match inner.require_here(&record) {
-            Ok(()) => inner.cached.describe(tenant).await,
+        let described = match inner.provider_of(&record) {
+            Ok(provider) => provider.describe(tenant).await,
             Err(error) => Err(error),
         };
         let (database, fault) = match described {
@@ -185,7 +189,7 @@ impl MultiTenancy {
     /// # Errors
     /// `InUse`: something was still running on at least one.
     pub async fn shutdown(&self) -> Result<()> {
-        self.inner.cached.close(self.inner.drain_timeout).await
+        self.inner.open.close(self.inner.drain_timeout).await
     }
 }
 
@@ -242,7 +246,7 @@ impl Inner {
         if fresh.info.generation == generation {
             return Err(gone);
         }
-        self.cached.get_adapters(tenant).await
+        self.open.get(tenant).await
     }
 
     /// Defence in depth: what the factory opened is the tenant's, whatever kind of factory it is.
@@ -250,7 +254,7 @@ impl Inner {
         data.stamp().check(self.catalog.deployment(), tenant, data.stamp().generation)?;
         match (&self.min_schema_version, data.schema_version()) {
             (Some(min), version) if version.is_none_or(|version| version < min.as_str()) => {
-                self.cached.evict(tenant);
+                self.open.evict(tenant);
                 Err(Error::new(
                     ErrorKind::SchemaOutdated,
                     format!(
@@ -267,7 +271,7 @@ impl Inner {
     /// Forgets what is known of a tenant, so that the next request looks.
     pub(crate) fn forget(&self, tenant: &TenantId) {
         self.states().remove(tenant);
-        self.cached.evict(tenant);
+        self.open.evict(tenant);
     }
 
     /// Ends the use of a tenant's database, if another process suspended, moved or removed it.
@@ -289,7 +293,7 @@ impl Inner {
     /// Ends all use of the tenant's database in this process.
     pub(crate) async fn revoke(&self, tenant: &TenantId) -> Result<()> {
         self.forget(tenant);
-        self.cached.revoke(tenant, self.drain_timeout).await
+        self.open.revoke(tenant, self.drain_timeout).await
     }
 
     /// Waits until no other operation on the tenant runs in this process.
@@ -315,8 +319,8 @@ pub(crate) async fn watch(inner: Weak<Inner>, interval: Duration) {
         tokio::time::sleep(interval).await;
         let Some(inner) = inner.upgrade() else { return };
         // Each on its own: one that is slow to let go holds nobody up.
-        join_all(inner.cached.open_tenants().iter().map(|tenant| inner.let_go(tenant))).await;
-        inner.cached.evict_expired();
+        join_all(inner.open.tenants().iter().map(|tenant| inner.let_go(tenant))).await;
+        inner.open.evict_expired();
         // The states of tenants nobody asks for any more.
         let limit = inner.state_ttl;
         inner.states().retain(|_, seen| seen.read_at.elapsed() < limit);
@@ -339,7 +343,7 @@ impl fmt::Debug for MultiTenancy {
         f.debug_struct("MultiTenancy")
             .field("isolation", &self.inner.isolation)
             .field("main", &self.inner.main)
-            .field("cached", &self.inner.cached)
+            .field("open", &self.inner.open)
             .finish_non_exhaustive()
     }
 }
