@@ -130,7 +130,7 @@ async fn everything_costs_what_the_page_says() {
     // Making it and filling it; and the control plane's: a look whether the schema is current, and
     // opening it.
     assert_eq!(requests, 2 + 2, "making a tenant");
-    assert_eq!(tenants.forecast_provision(1).unwrap().requests, 4);
+    assert_eq!(tenants.forecast_provision(1).unwrap().forecast.requests, 4);
     let (requests, data) = account.requests(tenants.get_adapters(&acme)).await;
     let data = data.unwrap();
     assert_eq!(requests, 1, "opening");

@@ -87,8 +87,9 @@ async fn migrate_with_headers(style: RateStyle) {
     let tenants = open(&account, schema).await;
     let before = ids.iter().map(|id| account.asked(id)).sum();
     spend_nearly_all(&account);
-    let told = tenants.forecast_migrate_all(&MigrateAll::default()).await.unwrap().unwrap();
-    assert_eq!(told.requests, 2 * TENANTS as u64, "what is told beforehand");
+    let told = tenants.forecast_migrate_all(&MigrateAll::default()).await.unwrap();
+    let [told] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(told.forecast.requests, 2 * TENANTS as u64, "what is told beforehand");
     let report = migrate(&tenants).await;
     let expected = Migrator::migrations().len();
     assert!(ran(&report).iter().all(|(_, ran)| ran.len() == expected));

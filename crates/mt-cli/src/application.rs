@@ -3,7 +3,7 @@ use std::{
 };
 
 use mt_control::{AccessControl, Catalog, CatalogLocation, DatabaseIsolation, MultiTenancy};
-use mt_core::{Error, FactoryContext, Result, TenantId};
+use mt_core::{Error, Result, TenantId};
 use mt_migration::Runner;
 use sea_orm_migration::MigratorTrait;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -172,13 +172,6 @@ impl Site {
         self.location().is_made().await
     }
 
-    pub(crate) fn factory(
-        &self,
-        context: FactoryContext,
-    ) -> Result<Arc<dyn mt_core::DatabaseFactory>> {
-        self.settings.factory(context)
-    }
-
     /// Opens it, `main` being the main tenant: that is made then, if it is not there.
     pub(crate) async fn open(&self, main: Option<TenantId>) -> Result<Open> {
         let catalog = self.location().open().await?;
@@ -192,8 +185,7 @@ impl Site {
     }
 
     async fn tenants(&self, catalog: &Catalog, main: Option<TenantId>) -> Result<MultiTenancy> {
-        let factory = self.factory(catalog.context(&self.schema))?;
-        let isolation = DatabaseIsolation::new(factory);
+        let isolation = self.settings.isolation(catalog.context(&self.schema))?;
         let isolation = match &self.isolate {
             Some(isolate) => isolate(isolation),
             None => isolation,

@@ -65,7 +65,7 @@ pub struct Options {
     /// into the environment [default: control.db in the data folder]
     #[arg(long, global = true, value_name = "FILE|URL")]
     pub catalog: Option<String>,
-    /// Which engine keeps the tenants' databases [default: sqlite]
+    /// Which engine keeps the databases of new tenants [default: sqlite]
     #[arg(long, global = true, value_name = "NAME")]
     pub provider: Option<String>,
     /// The application's own tenant: made if it is not there, migrated first, never removed

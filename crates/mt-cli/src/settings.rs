@@ -16,7 +16,7 @@ use figment::{
     Figment, Metadata,
     value::{Dict, Value},
 };
-use mt_control::CatalogLocation;
+use mt_control::{CatalogLocation, DatabaseIsolation};
 use mt_core::{
     DatabaseFactory, DeploymentId, Error, ErrorKind, FactoryContext, Placement, PlacementStore,
     Registry, Result, TenantId,
@@ -29,9 +29,14 @@ use self::{
 };
 use crate::Options;
 
+/// A provider's own settings.
+type Table = serde_json::Map<String, serde_json::Value>;
+
 /// The settings file that is read if it is there and no other is named.
 const FILE: &str = "mt.toml";
 const DEFAULT: &str = "default";
+/// The provider that needs no settings.
+const SQLITE: &str = "sqlite";
 
 /// The settings that do not belong to a provider.
 #[derive(Clone, Debug, Deserialize)]
@@ -46,7 +51,7 @@ impl Common {
     const KEYS: [&str; 4] = ["data_dir", "provider", "catalog", "main_tenant"];
 }
 
-/// What an installation is made of: which provider with which settings, and where the catalog is.
+/// What an installation is made of: which providers with which settings, and where the catalog is.
 ///
 /// The command line reads them for every command. A service that reads them too has the tenants
 /// that the command line administers.
@@ -59,7 +64,9 @@ pub struct Settings {
     /// The settings file, if one was read.
     file: Option<PathBuf>,
     /// The provider's own settings.
-    table: serde_json::Map<String, serde_json::Value>,
+    table: Table,
+    /// Those of the other linked providers that have any, and of `sqlite`, which needs none.
+    others: BTreeMap<&'static str, Table>,
     origins: BTreeMap<String, String>,
     registry: Registry,
 }
@@ -74,7 +81,8 @@ pub(crate) struct Effective {
 
 impl Settings {
     /// Reads them for the providers that are linked: `options` over the process's environment over
-    /// the settings file over the defaults. Checks all of them, and touches nothing.
+    /// the settings file over the defaults. Checks all of them but those of other providers than the
+    /// one that new tenants get, and touches nothing.
     ///
     /// # Errors
     /// `Config`, naming the setting and where it is written.
@@ -101,7 +109,7 @@ impl Settings {
         };
         let mut figment = Figment::new()
             .merge(Layer::text(DEFAULT, "data_dir", "./data"))
-            .merge(Layer::text(DEFAULT, "provider", "sqlite"));
+            .merge(Layer::text(DEFAULT, "provider", SQLITE));
         if let Some(file) = &file {
             figment = figment.merge(File::read(file)?);
         }
@@ -131,9 +139,20 @@ impl Settings {
         self.main_tenant.as_ref()
     }
 
-    /// The name of the provider.
+    /// The name of the provider that new tenants get.
     pub fn provider(&self) -> &str {
         &self.provider
+    }
+
+    /// The other providers that have settings here, and `sqlite`, which needs none.
+    pub(crate) fn other_providers(&self) -> impl Iterator<Item = &'static str> {
+        self.others.keys().copied()
+    }
+
+    /// Whether anybody set anything of a provider.
+    pub(crate) fn mentions(&self, provider: &str) -> bool {
+        let prefix = format!("{provider}.");
+        self.origins.keys().any(|key| key.starts_with(&prefix))
     }
 
     pub(crate) fn file(&self) -> Option<&Path> {
@@ -161,25 +180,36 @@ impl Settings {
         for (key, value) in &all {
             check_key(figment, key, value, &common.provider, &registry)?;
         }
+        let table_of = |name: &str| match all.get(name) {
+            Some(table) => table.deserialize::<Table>().map_err(in_words).map(Some),
+            None => Ok(None),
+        };
+        let mut others = BTreeMap::new();
+        for name in registry.names().into_iter().filter(|name| *name != common.provider) {
+            match table_of(name)? {
+                None if name != SQLITE => {}
+                table => drop(others.insert(name, table.unwrap_or_default())),
+            }
+        }
         let mut settings = Self {
             catalog,
             data_dir: common.data_dir,
             main_tenant: common.main_tenant,
             file,
-            table: match all.get(&common.provider) {
-                Some(table) => table.deserialize().map_err(in_words)?,
-                None => serde_json::Map::new(),
-            },
+            table: table_of(&common.provider)?.unwrap_or_default(),
+            others,
             provider: common.provider,
             origins: BTreeMap::new(),
             registry,
         };
-        if settings.provider == "sqlite" && !settings.table.contains_key("directory") {
-            let directory = settings.data_dir.join("tenants");
+        let directory = settings.data_dir.join("tenants");
+        if let Some(table) = settings.table_mut(SQLITE)
+            && !table.contains_key("directory")
+        {
             let directory = directory.into_os_string().into_string().map_err(|path| {
                 config(format!("data_dir is not UTF-8: {}", path.to_string_lossy()))
             })?;
-            settings.table.insert("directory".to_owned(), directory.into());
+            table.insert("directory".to_owned(), directory.into());
         }
         settings.note_origins(figment);
         Ok(settings)
@@ -190,32 +220,51 @@ impl Settings {
     /// other: a variable is what it looks like, unless the provider refuses that kind of value and
     /// takes the text.
     fn read_as_text(&mut self, texts: &BTreeMap<String, String>) {
-        if texts.is_empty() || !self.is_mistyped(&self.table) {
-            return;
+        let own = std::mem::take(&mut self.table);
+        self.table = self.with_texts(&self.provider, own, texts);
+        let others = std::mem::take(&mut self.others).into_iter();
+        let read = others.map(|(name, table)| (name, self.with_texts(name, table, texts)));
+        self.others = read.collect();
+    }
+
+    fn with_texts(&self, name: &str, table: Table, texts: &BTreeMap<String, String>) -> Table {
+        if texts.is_empty() || !self.is_mistyped(name, &table) {
+            return table;
         }
-        let prefix = format!("{}.", self.provider);
+        let mut table = table;
+        let prefix = format!("{name}.");
         let own = texts.iter().filter_map(|(key, text)| Some((key.strip_prefix(&prefix)?, text)));
         let mut looked_like = Vec::new();
         for (key, text) in own {
             // Not those of tables within the table: what is set there has no key of its own here.
-            looked_like.extend(self.table.remove(key).map(|value| (key, value, text)));
+            looked_like.extend(table.remove(key).map(|value| (key, value, text)));
         }
         for (key, value, text) in looked_like {
             let with = |value: serde_json::Value| {
-                let mut table = self.table.clone();
+                let mut table = table.clone();
                 table.insert(key.to_owned(), value);
                 table
             };
             let (as_it_looks, as_text) = (with(value), with(text.as_str().into()));
-            let is_text = self.is_mistyped(&as_it_looks) && !self.is_mistyped(&as_text);
-            self.table = if is_text { as_text } else { as_it_looks };
+            let is_text = self.is_mistyped(name, &as_it_looks) && !self.is_mistyped(name, &as_text);
+            table = if is_text { as_text } else { as_it_looks };
         }
+        table
+    }
+
+    /// The settings of a provider, where it has any here.
+    fn table(&self, name: &str) -> Option<&Table> {
+        if name == self.provider { Some(&self.table) } else { self.others.get(name) }
+    }
+
+    fn table_mut(&mut self, name: &str) -> Option<&mut Table> {
+        if name == self.provider { Some(&mut self.table) } else { self.others.get_mut(name) }
     }
 
     /// Whether the provider refuses the kind of a value, or a setting by its name.
-    fn is_mistyped(&self, table: &serde_json::Map<String, serde_json::Value>) -> bool {
+    fn is_mistyped(&self, name: &str, table: &Table) -> bool {
         let context = context_to_check(DeploymentId::random());
-        let made = self.registry.create(&self.provider, table.clone().into(), context);
+        let made = self.registry.create(name, table.clone().into(), context);
         made.err().is_some_and(|error| {
             let causes = iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
             causes.filter_map(|e| e.downcast_ref()).any(serde_json::Error::is_data)
@@ -224,14 +273,14 @@ impl Settings {
 
     /// The settings that the provider refuses by their kind or name, each by itself. What it tells
     /// is what it expected, and often not where.
-    fn mistyped_keys(&self) -> Vec<&str> {
+    fn mistyped_keys(&self, name: &str) -> Vec<&str> {
         let alone = |key: &str, value: &serde_json::Value| {
-            serde_json::Map::from_iter([(key.to_owned(), value.clone())])
+            Table::from_iter([(key.to_owned(), value.clone())])
         };
         // Where one has to be there, its lack would be told of each.
-        let is_told = !self.is_mistyped(&serde_json::Map::new());
-        let wrong = self.table.iter().filter(|_| is_told);
-        let wrong = wrong.filter(|(key, value)| self.is_mistyped(&alone(key, value)));
+        let is_told = !self.is_mistyped(name, &Table::new());
+        let wrong = self.table(name).into_iter().flatten().filter(|_| is_told);
+        let wrong = wrong.filter(|(key, value)| self.is_mistyped(name, &alone(key, value)));
         wrong.map(|(key, _)| key.as_str()).collect()
     }
 
@@ -246,20 +295,44 @@ impl Settings {
     /// # Errors
     /// `Config`: its settings are missing or wrong. As [`Registry::create`].
     pub fn factory(&self, context: FactoryContext) -> Result<Arc<dyn DatabaseFactory>> {
-        let made = self.registry.create(&self.provider, self.table.clone().into(), context);
-        made.map_err(|error| self.refused(error))
+        self.factory_of(&self.provider, context)
+    }
+
+    /// All providers that have settings here: the one that new tenants get is made now, each other
+    /// one when a tenant of it is first asked for. `context` is the catalog's.
+    ///
+    /// # Errors
+    /// As [`Settings::factory`].
+    pub fn isolation(&self, context: FactoryContext) -> Result<DatabaseIsolation> {
+        let settings = Arc::new(self.clone());
+        let first = DatabaseIsolation::new(self.factory(context.clone())?);
+        Ok(self.other_providers().fold(first, |isolation, name| {
+            let (settings, context) = (Arc::clone(&settings), context.clone());
+            isolation.with_provider(name, move || settings.factory_of(name, context.clone()))
+        }))
+    }
+
+    /// Makes the factory of a provider that has settings here.
+    pub(crate) fn factory_of(
+        &self,
+        name: &str,
+        context: FactoryContext,
+    ) -> Result<Arc<dyn DatabaseFactory>> {
+        let table = self.table(name).cloned().unwrap_or_default();
+        let made = self.registry.create(name, table.into(), context);
+        made.map_err(|error| self.refused(name, error))
     }
 
     /// Says where the settings that a provider refuses are written, or can be.
-    fn refused(&self, error: Error) -> Error {
+    fn refused(&self, name: &str, error: Error) -> Error {
         let names = self.registry.names();
-        let Some(name) = names.into_iter().find(|name| *name == self.provider) else {
+        let Some(name) = names.into_iter().find(|linked| *linked == name) else {
             return error;
         };
         if error.kind() != ErrorKind::Config {
             return error;
         }
-        let wrong = self.mistyped_keys();
+        let wrong = self.mistyped_keys(name);
         let prefix = format!("{name}.");
         let is_named = |key: &str| wrong.is_empty() || wrong.contains(&key);
         let mut origins: Vec<&str> = self
@@ -297,10 +370,9 @@ impl Settings {
             ("main_tenant", main),
         ];
         let common = common.map(|(key, value)| (key.to_owned(), value)).into_iter();
-        let own = self
-            .table
-            .iter()
-            .map(|(key, value)| (format!("{}.{key}", self.provider), shown(key, value)));
+        let own = self.tables().flat_map(|(name, table)| {
+            table.iter().map(move |(key, value)| (format!("{name}.{key}"), shown(key, value)))
+        });
         let effective = common.chain(own).map(|(key, value)| {
             let origin = self.origins.get(&key).map_or(DEFAULT, String::as_str).to_owned();
             Effective { key, value, origin }
@@ -308,8 +380,16 @@ impl Settings {
         effective.collect()
     }
 
+    /// The settings of each provider, the one that new tenants get first.
+    fn tables(&self) -> impl Iterator<Item = (&str, &Table)> {
+        let own = iter::once((self.provider.as_str(), &self.table));
+        own.chain(self.others.iter().map(|(name, table)| (*name, table)))
+    }
+
     fn note_origins(&mut self, figment: &Figment) {
-        let own = self.table.keys().map(|key| format!("{}.{key}", self.provider));
+        let own = self
+            .tables()
+            .flat_map(|(name, table)| table.keys().map(move |key| format!("{name}.{key}")));
         let keys = Common::KEYS.map(str::to_owned).into_iter().chain(own);
         let origins = keys.filter_map(|key| {
             let origin = origin(figment.find_metadata(&key)?);

@@ -41,7 +41,7 @@ impl MultiTenancy {
                 works.entry(record.provider).or_default().looks += 1;
             }
         }
-        Ok(inner.forecasts(works))
+        Ok(inner.forecasts(&works))
     }
 
     /// What [`MultiTenancy::migrate_all`] with `options` will cost, for each provider that rations
@@ -69,12 +69,12 @@ impl MultiTenancy {
                 work.migrations += 1;
             }
         }
-        Ok(inner.forecasts(works))
+        Ok(inner.forecasts(&works))
     }
 }
 
 impl Inner {
-    fn forecasts(&self, works: BTreeMap<String, Work>) -> Vec<ProviderForecast> {
+    fn forecasts(&self, works: &BTreeMap<String, Work>) -> Vec<ProviderForecast> {
         works.iter().filter_map(|(provider, work)| self.forecast(provider, *work)).collect()
     }
 

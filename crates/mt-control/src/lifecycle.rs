@@ -84,16 +84,12 @@ impl MultiTenancy {
             // Or another process was at it, and has finished or removed it by now.
             _ => drop(inner.catalog.reserve(tenant, fresh, false).await?),
         }
-        let provider = inner.provider_of(&inner.catalog.get(tenant).await?);
-        let name = provider.as_ref().map_or("", |provider| provider.name());
-        let done = match &provider {
-            Ok(provider) => inner.make(provider, tenant).await,
-            Err(error) => Err(error.clone()),
-        };
+        let done = inner.make(tenant).await;
         // Active already: another process made it at the same time, and was faster.
         inner.settle(tenant, &[Provisioning, Active], Active, done).await?;
-        tracing::info!(tenant = %tenant, provider = name, "provisioned");
-        inner.catalog.get(tenant).await
+        let record = inner.catalog.get(tenant).await?;
+        tracing::info!(tenant = %tenant, provider = record.provider, "provisioned");
+        Ok(record)
     }
 
     /// [`MultiTenancy::provision`], where a tenant that is there already is success, be it with
@@ -210,9 +206,10 @@ impl MultiTenancy {
 
 impl Inner {
     /// Everything between the reserved row and the active tenant. Each step can be repeated.
-    async fn make(&self, provider: &OwnProvider, tenant: &TenantId) -> Result<()> {
+    async fn make(&self, tenant: &TenantId) -> Result<()> {
+        let provider = self.provider_of(&self.catalog.get(tenant).await?)?;
         provider.provision(tenant).await?;
-        self.finish(provider, tenant, true).await
+        self.finish(&provider, tenant, true).await
     }
 
     /// Brings a database that is there up to date, and looks whether it can be served.

@@ -42,7 +42,7 @@ struct App {
 pub async fn app(settings: &Settings, domain: &str) -> anyhow::Result<(Router, MultiTenancy)> {
     let schema = Runner::of::<Migrator>()?;
     let catalog = settings.catalog().open().await?;
-    let factory = settings.factory(catalog.context(&schema))?;
+    let isolation = settings.isolation(catalog.context(&schema))?;
     let main_tenant_id = match settings.main_tenant() {
         Some(main) => main.clone(),
         None => TenantId::new(MAIN_TENANT)?,
@@ -51,7 +51,7 @@ pub async fn app(settings: &Settings, domain: &str) -> anyhow::Result<(Router, M
     let latest = schema.latest().context("the schema has no migrations")?.to_owned();
     let tenants = MultiTenancy::builder()
         .with_catalog(catalog)
-        .with_database_isolation(sign_up::isolation(factory, &sign_ups))
+        .with_database_isolation(sign_up::isolation(isolation, &sign_ups))
         .with_schema(schema)
         .with_access_control(AccessControl { main_tenant_id })
         // The entities name every column there is: an older database is not served by halves.

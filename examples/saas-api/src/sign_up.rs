@@ -12,8 +12,7 @@ use axum::{
     http::StatusCode,
 };
 use multi_tenancy::{
-    DataAdapters, DatabaseFactory, DatabaseIsolation, Error, ErrorKind, HookContext, Step,
-    TenantId, TenantState,
+    DataAdapters, DatabaseIsolation, Error, ErrorKind, HookContext, Step, TenantId, TenantState,
     entity::{
         NewLog, NewRole, NewSetting, NewUser, TenantAdapters as _, log, role, setting, user,
         user_role,
@@ -43,12 +42,9 @@ enum WelcomeError {
 }
 
 /// How this service's tenants are made.
-pub(crate) fn isolation(
-    factory: Arc<dyn DatabaseFactory>,
-    sign_ups: &SignUps,
-) -> DatabaseIsolation {
+pub(crate) fn isolation(isolation: DatabaseIsolation, sign_ups: &SignUps) -> DatabaseIsolation {
     let sign_ups = sign_ups.clone();
-    DatabaseIsolation::new(factory).seed(seed).on_provision(move |context| {
+    isolation.seed(seed).on_provision(move |context| {
         let owner = sign_ups.owner_of(&context.tenant);
         async move { add_owner(context, owner).await }
     })

@@ -1,8 +1,11 @@
 //! What an installation is made of, and what of it can be reached.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::join_all};
 use mt_core::{
     Capabilities, DatabaseFactory, DeploymentId, Error, ErrorKind, FactoryContext, Result,
 };
@@ -28,7 +31,10 @@ struct Diagnosis {
     migrations: usize,
     newest_migration: Option<String>,
     catalog: CatalogHealth,
+    /// The one that new tenants get.
     provider: ProviderHealth,
+    /// Those beside it that have settings, or tenants.
+    others: Vec<ProviderHealth>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -39,19 +45,30 @@ struct CatalogHealth {
     deployment: Option<DeploymentId>,
     /// How many tenants are in each state.
     tenants: BTreeMap<&'static str, usize>,
+    /// How many tenants each provider keeps.
+    providers: BTreeMap<String, usize>,
     fault: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct ProviderHealth {
-    name: &'static str,
-    capabilities: Capabilities,
+    name: String,
+    /// Where its settings are right.
+    capabilities: Option<Capabilities>,
     fault: Option<String>,
 }
 
 pub(super) async fn doctor(site: &Site) -> Result<Answer, Failure> {
     let (catalog, context) = look_at_catalog(site).await;
-    let factory = site.factory(context)?;
+    // What is wrong with the settings of the one that new tenants get is wrong with the command.
+    drop(site.settings.factory(context.clone())?);
+    let mut others: BTreeSet<String> = catalog.providers.keys().cloned().collect();
+    let mentioned = site.settings.other_providers().filter(|name| site.settings.mentions(name));
+    others.extend(mentioned.map(str::to_owned));
+    others.remove(site.settings.provider());
+    let others = others.iter().map(|name| look_at_provider(site, name, context.clone()));
+    let others = join_all(others).await;
+    let provider = look_at_provider(site, site.settings.provider(), context).await;
     let diagnosis = Diagnosis {
         version: env!("CARGO_PKG_VERSION"),
         providers: site.settings.providers(),
@@ -60,13 +77,11 @@ pub(super) async fn doctor(site: &Site) -> Result<Answer, Failure> {
         migrations: site.schema.names().len(),
         newest_migration: site.schema.latest().map(str::to_owned),
         catalog,
-        provider: ProviderHealth {
-            name: factory.name(),
-            capabilities: factory.capabilities(),
-            fault: reach(&*factory).await.err().map(|error| error.to_chain()),
-        },
+        provider,
+        others,
     };
-    let well = diagnosis.catalog.fault.is_none() && diagnosis.provider.fault.is_none();
+    let mut providers = diagnosis.others.iter().chain([&diagnosis.provider]);
+    let well = diagnosis.catalog.fault.is_none() && providers.all(|one| one.fault.is_none());
     let json = serde_json::to_value(&diagnosis)
         .map_err(|e| Error::new(ErrorKind::Internal, "the diagnosis is not JSON").with_source(e))?;
     let exit = if well { Exit::Done } else { Exit::Failed };
@@ -99,6 +114,7 @@ async fn look_at_catalog(site: &Site) -> (CatalogHealth, FactoryContext) {
         Ok(records) => {
             for record in records {
                 *health.tenants.entry(record.state.as_str()).or_default() += 1;
+                *health.providers.entry(record.provider).or_default() += 1;
             }
         }
         Err(error) => health.fault = Some(error.to_chain()),
@@ -106,6 +122,23 @@ async fn look_at_catalog(site: &Site) -> (CatalogHealth, FactoryContext) {
     let context = context_to_check(catalog.deployment());
     close(&catalog).await;
     (health, context)
+}
+
+async fn look_at_provider(site: &Site, name: &str, context: FactoryContext) -> ProviderHealth {
+    let is_here = name == site.settings.provider()
+        || site.settings.other_providers().any(|other| other == name);
+    let made = if is_here {
+        site.settings.factory_of(name, context)
+    } else {
+        let message = format!("there are tenants of `{name}`, and no settings of it");
+        Err(Error::new(ErrorKind::Config, message))
+    };
+    let (capabilities, fault) = match made {
+        Ok(factory) => (Some(factory.capabilities()), reach(&*factory).await.err()),
+        Err(error) => (None, Some(error)),
+    };
+    let fault = fault.map(|error| error.to_chain());
+    ProviderHealth { name: name.to_owned(), capabilities, fault }
 }
 
 /// Asks for one database: any answer that is no error will do.
@@ -119,7 +152,7 @@ async fn reach(factory: &dyn DatabaseFactory) -> Result<()> {
 }
 
 fn text_of(diagnosis: &Diagnosis) -> String {
-    let Diagnosis { catalog, provider, .. } = diagnosis;
+    let Diagnosis { catalog, provider, others, .. } = diagnosis;
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         text.push_str(&format!("{name:<13} {value}\n"));
@@ -141,8 +174,10 @@ fn text_of(diagnosis: &Diagnosis) -> String {
     if let Some(deployment) = catalog.deployment {
         line("deployment", &deployment.to_string());
     }
-    let reached = provider.fault.as_deref().unwrap_or("answers");
-    line("provider", &format!("{}: {reached}", provider.name));
+    for (title, one) in [("provider", provider)].into_iter().chain(others.iter().map(|o| ("", o))) {
+        let reached = one.fault.as_deref().unwrap_or("answers");
+        line(title, &format!("{}: {reached}", one.name));
+    }
     text
 }
 

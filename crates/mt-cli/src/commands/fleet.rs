@@ -7,11 +7,10 @@ use serde_json::json;
 use crate::{
     Exit, MigrateAllArgs, Out,
     answer::{Answer, Failure},
-    application::{Open, Site},
+    application::Open,
 };
 
 pub(super) async fn migrate_all(
-    site: &Site,
     open: &Open,
     args: MigrateAllArgs,
     json: bool,
@@ -26,8 +25,8 @@ pub(super) async fn migrate_all(
     if let Some(tenants) = args.tenants {
         options = options.with_tenants(tenants);
     }
-    if let Some(forecast) = open.tenants.forecast_migrate_all(&options).await? {
-        super::tell(site, forecast, out);
+    for told in open.tenants.forecast_migrate_all(&options).await? {
+        super::tell(&told, out);
     }
     let bar = progress_bar(out.is_terminal() && !json);
     if !json {

@@ -5,7 +5,8 @@ mod doctor;
 mod fleet;
 mod tenants;
 
-use mt_core::{Error, ErrorKind, Forecast, TenantId};
+use mt_control::ProviderForecast;
+use mt_core::{Error, ErrorKind, TenantId};
 
 use crate::{
     Command, Out,
@@ -51,25 +52,25 @@ async fn work(
 ) -> Result<Answer, Failure> {
     match command {
         Command::Provision { tenant, if_not_exists } => {
-            tenants::provision(site, open, &tenant, if_not_exists, out).await
+            tenants::provision(open, &tenant, if_not_exists, out).await
         }
         Command::Deprovision { tenant, confirm: _ } => tenants::deprovision(open, &tenant).await,
         Command::Suspend { tenant } => tenants::suspend(open, &tenant).await,
         Command::Activate { tenant } => tenants::activate(open, &tenant).await,
-        Command::Status { tenants } => tenants::status(site, open, tenants, out).await,
+        Command::Status { tenants } => tenants::status(open, tenants, out).await,
         Command::Backup { tenant, to } => copies::backup(site, open, &tenant, to).await,
         Command::Restore { tenant, from, restore_as } => {
             copies::restore(open, &tenant, &from, restore_as).await
         }
-        Command::MigrateAll(args) => fleet::migrate_all(site, open, args, json, out).await,
+        Command::MigrateAll(args) => fleet::migrate_all(open, args, json, out).await,
         Command::List => tenants::list(site).await,
         Command::Doctor => doctor::doctor(site).await,
     }
 }
 
 /// Says beforehand what a command will cost. A remark: the answer is not known yet.
-fn tell(site: &Site, forecast: Forecast, out: &Out) {
-    let provider = site.settings.provider();
+fn tell(told: &ProviderForecast, out: &Out) {
+    let ProviderForecast { provider, forecast, .. } = told;
     out.remark(format_args!("{forecast} at the rate limit of {provider}, unless others spend it"));
 }
 

@@ -16,16 +16,15 @@ use crate::{
 const LOOKS: usize = 8;
 
 pub(super) async fn provision(
-    site: &Site,
     open: &Open,
     tenant: &TenantId,
     if_not_exists: bool,
     out: &Out,
 ) -> Result<Answer, Failure> {
-    if let Some(forecast) = open.tenants.forecast_provision(1)
+    if let Some(told) = open.tenants.forecast_provision(1)
         && !open.catalog.find(tenant).await?.is_some_and(|record| is_kept(record.state))
     {
-        super::tell(site, forecast, out);
+        super::tell(&told, out);
     }
     let (record, created) = match open.tenants.provision(tenant).await {
         Ok(record) => (record, true),
@@ -95,7 +94,6 @@ pub(super) async fn list(site: &Site) -> Result<Answer, Failure> {
 }
 
 pub(super) async fn status(
-    site: &Site,
     open: &Open,
     named: Vec<TenantId>,
     out: &Out,
@@ -107,10 +105,10 @@ pub(super) async fn status(
         named
     };
     // A few are looked at before one has read that it takes no time.
-    if let Some(forecast) = open.tenants.forecast_status(tenants.len() as u64)
-        && !forecast.duration.is_zero()
-    {
-        super::tell(site, forecast, out);
+    for told in open.tenants.forecast_status(&tenants).await? {
+        if !told.forecast.duration.is_zero() {
+            super::tell(&told, out);
+        }
     }
     let looks = tenants.iter().map(|tenant| open.tenants.status(tenant));
     let all: Vec<TenantStatus> = stream::iter(looks).buffered(LOOKS).try_collect().await?;
@@ -127,12 +125,13 @@ fn status_text(all: &[TenantStatus]) -> String {
         vec![
             one.record.tenant.to_string(),
             one.record.state.to_string(),
+            one.record.provider.clone(),
             version(seen.unwrap_or(one.record.schema_version.as_deref())),
             one.schema.as_ref().map_or(dash(), |schema| schema.pending.len().to_string()),
             size.map_or(dash(), |bytes| HumanBytes(bytes).to_string()),
         ]
     });
-    let mut text = table(&["TENANT", "STATE", "SCHEMA", "PENDING", "SIZE"], rows);
+    let mut text = table(&["TENANT", "STATE", "PROVIDER", "SCHEMA", "PENDING", "SIZE"], rows);
     for one in all {
         if let Some(fault) = &one.fault {
             text.push_str(&format!("{}: {fault}\n", one.record.tenant));
