@@ -22,6 +22,7 @@ mod processes;
 mod providers;
 mod removal;
 mod serving;
+mod side_by_side;
 mod support;
 mod turso_beside_sqlite;
 mod turso_fleet;

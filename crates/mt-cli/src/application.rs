@@ -185,7 +185,7 @@ impl Site {
     }
 
     async fn tenants(&self, catalog: &Catalog, main: Option<TenantId>) -> Result<MultiTenancy> {
-        let isolation = self.settings.isolation(catalog.context(&self.schema))?;
+        let isolation = self.settings.isolation(&catalog.context(&self.schema))?;
         let isolation = match &self.isolate {
             Some(isolate) => isolate(isolation),
             None => isolation,

@@ -303,7 +303,7 @@ impl Settings {
     ///
     /// # Errors
     /// As [`Settings::factory`].
-    pub fn isolation(&self, context: FactoryContext) -> Result<DatabaseIsolation> {
+    pub fn isolation(&self, context: &FactoryContext) -> Result<DatabaseIsolation> {
         let settings = Arc::new(self.clone());
         let first = DatabaseIsolation::new(self.factory(context.clone())?);
         Ok(self.other_providers().fold(first, |isolation, name| {

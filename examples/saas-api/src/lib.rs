@@ -42,7 +42,7 @@ struct App {
 pub async fn app(settings: &Settings, domain: &str) -> anyhow::Result<(Router, MultiTenancy)> {
     let schema = Runner::of::<Migrator>()?;
     let catalog = settings.catalog().open().await?;
-    let isolation = settings.isolation(catalog.context(&schema))?;
+    let isolation = settings.isolation(&catalog.context(&schema))?;
     let main_tenant_id = match settings.main_tenant() {
         Some(main) => main.clone(),
         None => TenantId::new(MAIN_TENANT)?,

@@ -112,7 +112,8 @@ impl Counters {
         let (calls, calls_before) = (Arc::clone(&self.calls), Arc::clone(&self.calls_before));
         Application::new().with_isolation(move |isolation| {
             let (calls, calls_before) = (Arc::clone(&calls), Arc::clone(&calls_before));
-            isolation.layer(|inner| -> Arc<dyn DatabaseFactory> {
+            isolation.layer(move |inner| -> Arc<dyn DatabaseFactory> {
+                let (calls, calls_before) = (Arc::clone(&calls), Arc::clone(&calls_before));
                 Arc::new(Rationed { inner, calls, calls_before })
             })
         })

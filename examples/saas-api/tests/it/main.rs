@@ -7,5 +7,6 @@ mod processes;
 mod refusals;
 mod remote;
 mod routes;
+mod side_by_side;
 mod sign_up;
 mod support;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
 use multi_tenancy::{
     MultiTenancy,
     cli::{Options, Settings},
@@ -38,16 +39,21 @@ impl Service {
         let data = tempfile::tempdir().unwrap();
         let settings = settings(data.path(), environment);
         let (router, tenants) = saas_api::app(&settings, saas_api::DEFAULT_DOMAIN).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = axum::serve(listener, router).into_future();
-        let server = tokio::spawn(async { server.await.unwrap() });
-        let service = Self { url, client: client(), tenants, data, server };
+        let service = Self::of(router, tenants, data).await;
         for id in ids {
             let reply = service.sign_up(id).await;
             assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
         }
         service
+    }
+
+    /// One that is put together already.
+    pub(crate) async fn of(router: Router, tenants: MultiTenancy, data: TempDir) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = axum::serve(listener, router).into_future();
+        let server = tokio::spawn(async { server.await.unwrap() });
+        Self { url, client: client(), tenants, data, server }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
