@@ -88,6 +88,25 @@ fn the_catalog_is_a_file_or_a_server_and_its_password_is_not_shown() {
 }
 
 #[test]
+fn other_providers_are_made_when_they_are_asked_for() {
+    let environment = [TURSO, &[("MT_PROVIDER", "sqlite"), ("MT_TURSO__GROUP", "42")]].concat();
+    let settings = load("[turso]\ntoken_lifetime_s = 600", &environment, Options::default()).unwrap();
+    assert_eq!(settings.other_providers().collect::<Vec<_>>(), ["turso"]);
+    assert!(settings.mentions("turso") && !settings.mentions("sqlite"));
+    let context = || context_to_check(DeploymentId::random());
+    assert_eq!(settings.factory_of("turso", context()).unwrap().name(), "turso");
+    assert_eq!(settings.others["turso"]["group"], "42", "a text, as its provider takes it");
+    assert!(!format!("{:?}", settings.effective()).contains("hunter2"));
+    // `sqlite` needs no settings, and turso is in nobody's way.
+    let settings = load_with(&Options::default(), TURSO).unwrap();
+    assert_eq!(settings.other_providers().collect::<Vec<_>>(), ["sqlite"]);
+    let broken = load("[turso]\nmisspelt = 1", &[], Options::default()).unwrap();
+    broken.isolation(&context()).unwrap();
+    let error = broken.factory_of("turso", context()).unwrap_err();
+    assert!(error.to_chain().contains("my.toml"), "{}", error.to_chain());
+}
+
+#[test]
 fn a_providers_table_and_variables_are_merged() {
     let text = "[sqlite]\nmax_connections = 2\nbusy_timeout_ms = 1";
     let environment = [("MT_SQLITE__BUSY_TIMEOUT_MS", "7"), ("MT_SQLITE__DURABLE", "false")];
