@@ -90,7 +90,8 @@ fn the_catalog_is_a_file_or_a_server_and_its_password_is_not_shown() {
 #[test]
 fn other_providers_are_made_when_they_are_asked_for() {
     let environment = [TURSO, &[("MT_PROVIDER", "sqlite"), ("MT_TURSO__GROUP", "42")]].concat();
-    let settings = load("[turso]\ntoken_lifetime_s = 600", &environment, Options::default()).unwrap();
+    let settings =
+        load("[turso]\ntoken_lifetime_s = 600", &environment, Options::default()).unwrap();
     assert_eq!(settings.other_providers().collect::<Vec<_>>(), ["turso"]);
     assert!(settings.mentions("turso") && !settings.mentions("sqlite"));
     let context = || context_to_check(DeploymentId::random());
@@ -101,7 +102,7 @@ fn other_providers_are_made_when_they_are_asked_for() {
     let settings = load_with(&Options::default(), TURSO).unwrap();
     assert_eq!(settings.other_providers().collect::<Vec<_>>(), ["sqlite"]);
     let broken = load("[turso]\nmisspelt = 1", &[], Options::default()).unwrap();
-    broken.isolation(&context()).unwrap();
+    drop(broken.isolation(&context()).unwrap());
     let error = broken.factory_of("turso", context()).unwrap_err();
     assert!(error.to_chain().contains("my.toml"), "{}", error.to_chain());
 }

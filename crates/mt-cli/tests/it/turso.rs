@@ -66,7 +66,7 @@ async fn a_suspended_tenant_is_no_fault_and_is_left_out() {
     remote.run(&["suspend", "acme"]).await.done();
     let status = remote.run(&["status"]).await.done();
     let row: Vec<&str> = status.out.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(row, ["acme", "suspended", NEWEST, "-", "-"], "{}", status.out);
+    assert_eq!(row, ["acme", "suspended", "turso", NEWEST, "-", "-"], "{}", status.out);
     let report = remote.run(&["migrate-all", "--verify", "--json"]).await.done().json();
     assert_eq!(report["counts"]["skipped"], 1, "{report}");
     let copy = remote.place.file("acme.tar");
