@@ -80,7 +80,7 @@ impl Settings {
     /// Makes the provider's factory, for one installation: `context` is the catalog's.
     ///
     /// # Errors
-    /// `Config`: its settings are missing or wrong. As [`Registry::create`].
+    /// `Config`: its settings are missing or wrong. As [`Registry::create`](mt_core::Registry::create).
     pub fn factory(&self, context: FactoryContext) -> Result<Arc<dyn DatabaseFactory>> {
         self.factory_of(&self.provider, context)
     }
