@@ -1,7 +1,15 @@
 //! The connections by which databases and roles are made, looked at and removed.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
+use mt_core::Secret;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool,
@@ -13,6 +21,7 @@ use crate::{
     PostgresConfig,
     error::{Error, Result},
     names::{Identity, Part},
+    roles::Passwords,
 };
 
 /// How many connections to the server's own database there are at most.
@@ -22,8 +31,6 @@ pub(crate) const CONNECTIONS: u32 = 4;
 /// into them, and to change their schemas.
 pub(crate) const ENTRANCES: usize = 12;
 
-const CONNECT: &str = "connect to the tenant's database";
-
 /// How long one waits for one of these. They may be held for as long as a migration takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,7 +39,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Admin {
     pool: PgPool,
     server: PgConnectOptions,
+    passwords: Passwords,
     entrances: Arc<Semaphore>,
+    /// The server's version, such as 18, as the newest connection told it; 0: none did yet.
+    version: Arc<AtomicU32>,
 }
 
 impl Admin {
@@ -40,12 +50,35 @@ impl Admin {
         // That something is there already is no news.
         let quiet = [("client_min_messages", "warning")];
         let server = server.application_name("mt-postgres").options(quiet);
+        let version = Arc::new(AtomicU32::new(0));
+        let told = Arc::clone(&version);
         let pool = PgPoolOptions::new()
+            .after_connect(move |connection, _| {
+                told.store(major(connection), Ordering::Relaxed);
+                Box::pin(async { Ok(()) })
+            })
             .max_connections(CONNECTIONS)
             .acquire_timeout(config.acquire_timeout())
             .idle_timeout(crate::connect::IDLE)
             .connect_lazy_with(server.clone());
-        Self { pool, server, entrances: Arc::new(Semaphore::new(ENTRANCES)) }
+        let passwords = Passwords::new(Secret::new(config.role_secret.as_str()));
+        let entrances = Arc::new(Semaphore::new(ENTRANCES));
+        Self { pool, server, passwords, entrances, version }
+    }
+
+    /// The server's version, such as 18, if there was a connection to it already. Does no I/O.
+    pub(crate) fn known_version(&self) -> Option<u32> {
+        Some(self.version.load(Ordering::Relaxed)).filter(|version| *version != 0)
+    }
+
+    /// The server's version, such as 18.
+    pub(crate) async fn version(&self) -> Result<u32> {
+        if let Some(version) = self.known_version() {
+            return Ok(version);
+        }
+        let connected =
+            self.pool.acquire().await.map_err(Error::server("connect to the server"))?;
+        Ok(major(&connected))
     }
 
     pub(crate) const fn pool(&self) -> &PgPool {
@@ -55,6 +88,18 @@ impl Admin {
     /// How to reach the server, for connections to other databases.
     pub(crate) const fn server(&self) -> &PgConnectOptions {
         &self.server
+    }
+
+    /// The passwords of all roles.
+    pub(crate) const fn passwords(&self) -> &Passwords {
+        &self.passwords
+    }
+
+    /// How to reach a database as one of its roles.
+    pub(crate) fn door(&self, database: &str, identity: &Identity, part: Part) -> PgConnectOptions {
+        let role = identity.role(part);
+        let options = self.server.clone().database(database).username(&role);
+        options.password(self.passwords.of(&role).expose())
     }
 
     /// Runs statements without parameters. Several are one transaction.
@@ -76,24 +121,25 @@ impl Admin {
         entrance.ok().and_then(std::result::Result::ok).ok_or(Error::Crowded)
     }
 
-    /// A connection to a tenant's database that acts as one of its roles: what is in there may not
-    /// act as whoever administers the server.
+    /// A connection to a tenant's database as one of its own roles.
     pub(crate) async fn enter(
         &self,
         database: &str,
         identity: &Identity,
         part: Part,
     ) -> Result<Inside> {
-        let mut inside = self.visit(database).await?;
-        run(&mut inside.connection, CONNECT, set_role(identity, part)).await?;
-        Ok(inside)
+        self.connect(self.door(database, identity, part)).await
     }
 
     /// A connection, as whoever administers, to a database that no tenant ever used.
     pub(crate) async fn visit(&self, database: &str) -> Result<Inside> {
+        self.connect(self.server.clone().database(database)).await
+    }
+
+    async fn connect(&self, options: PgConnectOptions) -> Result<Inside> {
         let entrance = self.entrance().await?;
-        let options = self.server.clone().database(database);
-        let connection = options.connect().await.map_err(Error::server(CONNECT))?;
+        let connected = options.disable_statement_logging().connect().await;
+        let connection = connected.map_err(Error::server("connect to the tenant's database"))?;
         Ok(Inside { connection, entrance })
     }
 }
@@ -111,6 +157,11 @@ impl Inside {
     pub(crate) async fn close(self) {
         drop(self.connection.close().await);
     }
+}
+
+/// 0: the server does not tell it in a form that is known.
+fn major(connection: &PgConnection) -> u32 {
+    connection.server_version_num().unwrap_or_default() / 10_000
 }
 
 impl fmt::Debug for Admin {

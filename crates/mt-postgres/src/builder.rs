@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use mt_core::{FactoryContext, Result};
 
@@ -51,7 +51,14 @@ impl PostgresFactoryBuilder {
         self
     }
 
-    /// How long `deprovision` waits for those who use the database. Default 30 seconds.
+    /// The folder with `pg_dump` and `pg_restore`, of the server's version or newer. Default: found in
+    /// `PATH`, or where Debian's packages put them.
+    pub fn with_client_programs(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.config.client_programs = Some(folder.into());
+        self
+    }
+
+    /// How long `deprovision` and `restore` wait for those who use the database. Default 30 seconds.
     pub fn with_drain_timeout(mut self, timeout: Duration) -> Self {
         self.config.drain_timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         self
@@ -69,7 +76,8 @@ impl PostgresFactoryBuilder {
         self
     }
 
-    /// Checks everything; connects to nothing yet.
+    /// Checks everything; connects to nothing yet. The programs for backups are looked for, and asked
+    /// their version.
     ///
     /// # Errors
     /// `Config`, naming the setting.

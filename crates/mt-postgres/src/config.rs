@@ -1,4 +1,4 @@
-use std::{fmt, net::IpAddr, str::FromStr as _, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr as _, sync::Arc, time::Duration};
 
 use mt_core::{DatabaseFactory, ErrorKind, FactoryContext, Result};
 use serde::{Deserialize, Serialize};
@@ -50,8 +50,12 @@ pub struct PostgresConfig {
     /// Whoever comes after it waits behind it. It is given up then, taken back, and can be repeated.
     /// Default 3,000.
     pub lock_timeout_ms: u64,
-    /// How long `deprovision` waits for those who use the database, in milliseconds. Default 30,000.
+    /// How long `deprovision` and `restore` wait for those who use the database, in milliseconds.
+    /// Default 30,000.
     pub drain_timeout_ms: u64,
+    /// The folder with `pg_dump` and `pg_restore`, for backups and restores: of the server's version,
+    /// or newer. Default: found in `PATH`, or where Debian's packages put them.
+    pub client_programs: Option<PathBuf>,
 }
 
 impl Default for PostgresConfig {
@@ -67,6 +71,7 @@ impl Default for PostgresConfig {
             statement_timeout_ms: 30_000,
             lock_timeout_ms: 3_000,
             drain_timeout_ms: 30_000,
+            client_programs: None,
         }
     }
 }
@@ -111,6 +116,11 @@ impl PostgresConfig {
             if value == 0 {
                 return Err(config_error(&format!("`{name}` is 1 or more")));
             }
+        }
+        if self.client_programs.as_ref().is_some_and(|folder| !folder.is_absolute()) {
+            return Err(config_error(
+                "`client_programs` is no folder with its whole path, such as /usr/lib/postgresql/18/bin",
+            ));
         }
         self.server()
     }
@@ -190,7 +200,8 @@ mod tests {
     fn what_is_wrong_is_named_and_no_secret_told() {
         config().check().unwrap();
         type Break = fn(&mut PostgresConfig);
-        let breaks: [(Break, &str); 8] = [
+        let breaks: [(Break, &str); 9] = [
+            (|c| c.client_programs = Some("bin".into()), "`client_programs`"),
             (|c| c.admin_url.clear(), "MT_POSTGRES__ADMIN_URL"),
             (|c| c.role_secret.clear(), "MT_POSTGRES__ROLE_SECRET"),
             (|c| c.role_secret.truncate(15), "`role_secret`"),

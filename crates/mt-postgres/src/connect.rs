@@ -6,17 +6,16 @@ use async_trait::async_trait;
 use mt_core::{BudgetSettings, Connect, TenantId};
 use sea_orm::{DatabaseConnection, DbBackend, SqlxPostgresConnector};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgPool,
+    ConnectOptions as _, Connection as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use crate::{
     PostgresConfig,
-    admin::{self, Admin, set_role},
+    admin::{self, Admin},
     error::{Error, Result},
     names::{Identity, Part},
     place::Place,
-    roles::Passwords,
 };
 
 /// How long a connection stays that nobody uses.
@@ -40,9 +39,8 @@ impl Door {
     pub(crate) fn new(
         admin: &Admin,
         place: &Place,
-        role: &str,
+        identity: &Identity,
         part: Part,
-        passwords: &Passwords,
         tenant: &TenantId,
         config: &PostgresConfig,
     ) -> Self {
@@ -51,10 +49,7 @@ impl Door {
         if part == Part::Reader {
             settings.push(("default_transaction_read_only", "on"));
         }
-        let options = to(admin, &place.name, tenant.as_str())
-            .username(role)
-            .password(passwords.of(role).expose())
-            .options(settings);
+        let options = to(admin, &place.name, identity, part, tenant.as_str()).options(settings);
         Self { options, acquire_timeout: config.acquire_timeout() }
     }
 }
@@ -121,17 +116,10 @@ pub(crate) async fn maintain(
     purpose: &str,
     config: &PostgresConfig,
 ) -> Result<DatabaseConnection> {
-    let set_role = set_role(identity, Part::Owner);
     let timeout = config.lock_timeout_ms.to_string();
-    let options = to(admin, database, purpose).options([("lock_timeout", timeout)]);
-    let pool = single(config.acquire_timeout())
-        .after_connect(move |connection, _| {
-            let sql = set_role.clone();
-            Box::pin(async move {
-                connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
-            })
-        })
-        .connect_lazy_with(options);
+    let options = to(admin, database, identity, Part::Maintainer, purpose);
+    let options = options.options([("lock_timeout", timeout)]);
+    let pool = single(config.acquire_timeout()).connect_lazy_with(options);
     connected(pool).await
 }
 
@@ -143,8 +131,14 @@ fn single(acquire_timeout: Duration) -> PgPoolOptions {
         .max_lifetime(None)
 }
 
-fn to(admin: &Admin, database: &str, purpose: &str) -> PgConnectOptions {
-    let options = admin.server().clone().database(database);
+fn to(
+    admin: &Admin,
+    database: &str,
+    identity: &Identity,
+    part: Part,
+    purpose: &str,
+) -> PgConnectOptions {
+    let options = admin.door(database, identity, part);
     // The server cuts it off at 63 bytes.
     let options = options.application_name(&format!("mt {purpose}"));
     // Statements hold tenants' data, and are not for our log.

@@ -1,7 +1,9 @@
+use std::{io, process::ExitStatus};
+
 use mt_core::ErrorKind;
 use sqlx::error::Error as Sqlx;
 
-use crate::NAME;
+use crate::{NAME, child::Told};
 
 /// What goes wrong in here, one variant per cause.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,22 @@ pub(crate) enum Error {
     Crowded,
     #[error("the comment of a database cannot be written")]
     Comment(#[from] serde_json::Error),
+    #[error("the tenant's database changed while the copy was on its way; nothing was replaced")]
+    Changed,
+    #[error("cannot run `{name}`")]
+    Start { name: &'static str, source: io::Error },
+    #[error("`{name}` failed ({status})")]
+    Program { name: &'static str, status: ExitStatus, kind: ErrorKind, source: Told },
+    #[error("cannot prepare a folder for PostgreSQL's programs")]
+    Surroundings(#[source] io::Error),
+    #[error("cannot talk to PostgreSQL's programs")]
+    Pipe(#[source] io::Error),
+    #[error("cannot write the copy to its destination")]
+    Sink(#[source] io::Error),
+    #[error("cannot read the copy from its source")]
+    Source(#[source] io::Error),
+    #[error("the copy is not what its manifest says: {0}")]
+    Damaged(String),
     #[error("a task ended early")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -58,9 +76,24 @@ impl Error {
             Self::InUse(_) | Self::Closed(_) => ErrorKind::InUse,
             Self::Taken(_) => ErrorKind::NameTaken,
             Self::Crowded => ErrorKind::Unavailable,
-            Self::Comment(_) | Self::Task(_) => ErrorKind::Internal,
+            Self::Changed => ErrorKind::Conflict,
+            Self::Start { .. } => ErrorKind::Config,
+            Self::Program { kind, .. } => *kind,
+            Self::Sink(source) | Self::Surroundings(source) if is_full(source) => {
+                ErrorKind::QuotaExceeded
+            }
+            Self::Surroundings(_) => ErrorKind::Config,
+            Self::Sink(_) | Self::Source(_) => ErrorKind::Unavailable,
+            Self::Damaged(_) => ErrorKind::Corrupt,
+            Self::Comment(_) | Self::Pipe(_) | Self::Task(_) => ErrorKind::Internal,
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    let full =
+        [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
+    full.contains(&error.kind())
 }
 
 /// There is a database of that name; and what one of two hears who give it at the same moment.
@@ -69,6 +102,8 @@ pub(crate) const DUPLICATE_DATABASE: [&str; 2] = ["42P04", "23505"];
 pub(crate) const OBJECT_IN_USE: &str = "55006";
 /// There is no table of that name.
 pub(crate) const NO_TABLE: &str = "42P01";
+/// It was waited for as long as was allowed.
+pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// There is none.
 pub(crate) const NO_DATABASE: &str = "3D000";
 
@@ -92,7 +127,9 @@ fn kind_of(error: &Sqlx) -> ErrorKind {
         "55000" | OBJECT_IN_USE => ErrorKind::InUse,
         code if DUPLICATE_DATABASE.contains(&code) => ErrorKind::NameTaken,
         "53100" => ErrorKind::QuotaExceeded,
-        "53300" | "57P01" | "57P02" | "57P03" | "57014" | "55P03" => ErrorKind::Unavailable,
+        "53300" | "57P01" | "57P02" | "57P03" | "57014" | LOCK_NOT_AVAILABLE => {
+            ErrorKind::Unavailable
+        }
         code if code.starts_with("08") || code.starts_with("53") => ErrorKind::Unavailable,
         _ => ErrorKind::Internal,
     }
@@ -106,11 +143,19 @@ impl From<Error> for mt_core::Error {
             Error::Server { source, .. } => error.with_source(source),
             Error::Comment(source) => error.with_source(source),
             Error::Task(source) => error.with_source(source),
+            Error::Program { source, .. } => error.with_source(source),
+            Error::Start { source, .. }
+            | Error::Surroundings(source)
+            | Error::Pipe(source)
+            | Error::Sink(source)
+            | Error::Source(source) => error.with_source(source),
             Error::NoDatabase(_)
             | Error::InUse(_)
             | Error::Closed(_)
             | Error::Taken(_)
-            | Error::Crowded => error,
+            | Error::Crowded
+            | Error::Changed
+            | Error::Damaged(_) => error,
         }
     }
 }

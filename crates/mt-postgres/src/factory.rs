@@ -5,8 +5,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream}
 use mt_core::{
     BackupManifest, Capabilities, ConnectionBudget, DataAdapters, DatabaseEntry, DatabaseFactory,
     DatabaseInfo, DatabaseName, FactoryContext, Generation, Maintenance, MaintenanceMode,
-    OpenHandles, Placement, ReadOnly, RecordedSchema, RestoreOptions, Result, Secret, Stamp,
-    TenantId,
+    OpenHandles, Placement, ReadOnly, RecordedSchema, RestoreOptions, Result, Stamp, TenantId,
 };
 use sea_orm::{DbBackend, Statement};
 use sqlx::postgres::PgConnectOptions;
@@ -24,8 +23,8 @@ use crate::{
     look::Look,
     names::{Identity, Part, RULES},
     place::Place,
+    programs::Programs,
     provision::not_placed,
-    roles::Passwords,
     stock::Stock,
     sweep::Sweeps,
     template::Template,
@@ -39,7 +38,6 @@ pub struct PostgresFactory {
     pub(crate) config: PostgresConfig,
     pub(crate) context: FactoryContext,
     pub(crate) admin: Admin,
-    pub(crate) passwords: Passwords,
     pub(crate) handles: OpenHandles,
     pub(crate) sweeps: Sweeps,
     pub(crate) stock: Stock,
@@ -47,6 +45,7 @@ pub struct PostgresFactory {
     pub(crate) template: Mutex<Option<Template>>,
     /// Known once the server was asked.
     budget: OnceCell<ConnectionBudget>,
+    pub(crate) programs: Programs,
 }
 
 impl PostgresFactory {
@@ -61,17 +60,17 @@ impl PostgresFactory {
         server: PgConnectOptions,
     ) -> Self {
         let admin = Admin::new(server, &config);
-        let passwords = Passwords::new(Secret::new(config.role_secret.as_str()));
+        let programs = Programs::look(config.client_programs.as_deref());
         Self {
             config,
             context,
             admin,
-            passwords,
             handles: OpenHandles::default(),
             sweeps: Sweeps::default(),
             stock: Stock::default(),
             template: Mutex::default(),
             budget: OnceCell::new(),
+            programs,
         }
     }
 
@@ -90,9 +89,7 @@ impl PostgresFactory {
         let (stamp, _) = place.stamped(tenant)?;
         let budget = self.budget().await?;
         let pool = |part| {
-            let role = identity.role(part);
-            let (admin, passwords) = (&self.admin, &self.passwords);
-            let door = Door::new(admin, &place, &role, part, passwords, tenant, &self.config);
+            let door = Door::new(&self.admin, &place, &identity, part, tenant, &self.config);
             budget.pool(door, self.config.max_connections as usize)
         };
         let (primary, read) = (pool(Part::Runtime), pool(Part::Reader));
@@ -265,6 +262,9 @@ impl DatabaseFactory for PostgresFactory {
         capabilities.read_only = ReadOnly::Engine;
         capabilities.transactional_ddl = true;
         capabilities.suspend = true;
+        // Of the server's version, as soon as a connection told it.
+        capabilities.backup = self.programs.serve(self.admin.known_version());
+        capabilities.restore = capabilities.backup && self.context.placements.can_change();
         capabilities
     }
 
@@ -324,19 +324,19 @@ impl DatabaseFactory for PostgresFactory {
     async fn backup(
         &self,
         tenant: &TenantId,
-        _sink: &mut (dyn AsyncWrite + Send + Unpin),
+        sink: &mut (dyn AsyncWrite + Send + Unpin),
     ) -> Result<BackupManifest> {
-        unsupported(tenant, "copy a tenant's database")
+        told(tenant, self.copy(tenant, sink).await)
     }
 
     async fn restore(
         &self,
         tenant: &TenantId,
-        _manifest: &BackupManifest,
-        _source: &mut (dyn AsyncRead + Send + Unpin),
-        _options: RestoreOptions,
+        manifest: &BackupManifest,
+        source: &mut (dyn AsyncRead + Send + Unpin),
+        options: RestoreOptions,
     ) -> Result<()> {
-        unsupported(tenant, "put a copy in the place of a tenant's database")
+        told(tenant, self.put_back(tenant, manifest, source, options).await)
     }
 }
 

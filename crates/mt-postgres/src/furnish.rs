@@ -8,54 +8,50 @@ use crate::{
     comment::VIEW,
     error::Result,
     names::{Identity, Part},
-    roles::Passwords,
 };
 
 /// Makes the roles of a database that is to be.
-pub(crate) async fn make_roles(
-    admin: &Admin,
-    identity: &Identity,
-    passwords: &Passwords,
-) -> Result<()> {
-    let sql: String = Part::ALL.map(|part| make_role(identity, part, Some(passwords))).concat();
+pub(crate) async fn make_roles(admin: &Admin, identity: &Identity) -> Result<()> {
+    let mut sql = String::new();
+    for part in Part::ALL {
+        let role = identity.role(part);
+        let login = match part {
+            Part::Owner => "NOLOGIN".to_owned(),
+            _ => format!("LOGIN PASSWORD {}", literal(&admin.passwords().verifier(&role))),
+        };
+        let inherit = if part == Part::Maintainer { "NOINHERIT" } else { "INHERIT" };
+        let role = ident(&role);
+        // Whoever administers gives each of them what it is to have, also where it is no superuser.
+        sql += &format!(
+            "CREATE ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION {inherit} {login};\
+             GRANT {role} TO CURRENT_USER;"
+        );
+    }
+    let [owner, runtime, reader, maintainer] = Part::ALL.map(|part| ident(&identity.role(part)));
+    sql += &format!(
+        "GRANT {owner}, {runtime}, {reader} TO {maintainer};\
+         ALTER ROLE {maintainer} SET role = {owner}"
+    );
     admin.run("make the roles of a database", sql).await
-}
-
-/// Makes the role that is to own what is in a template.
-pub(crate) async fn make_owner(admin: &Admin, identity: &Identity) -> Result<()> {
-    admin.run("make the role of a template", make_role(identity, Part::Owner, None)).await
-}
-
-fn make_role(identity: &Identity, part: Part, passwords: Option<&Passwords>) -> String {
-    let role = identity.role(part);
-    let login = match (part, passwords) {
-        (Part::Runtime | Part::Reader, Some(passwords)) => {
-            format!("LOGIN PASSWORD {}", literal(&passwords.verifier(&role)))
-        }
-        _ => "NOLOGIN".to_owned(),
-    };
-    let role = ident(&role);
-    // Whoever administers acts as each of them, also where it is no superuser.
-    format!(
-        "CREATE ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION {login};\
-         GRANT {role} TO CURRENT_USER;"
-    )
 }
 
 /// Removes the roles of a database that is gone.
 pub(crate) async fn drop_roles(admin: &Admin, identity: &Identity) -> Result<()> {
-    let roles = Part::ALL.map(|part| ident(&identity.role(part))).join(", ");
+    // A copy that died leaves one more.
+    let all = Part::ALL.into_iter().chain([Part::Ddl]);
+    let roles: Vec<String> = all.map(|part| ident(&identity.role(part))).collect();
+    let roles = roles.join(", ");
     admin.run("remove the roles of a database", format!("DROP ROLE IF EXISTS {roles}")).await
 }
 
 /// The statements that give the database to its roles, and nothing of it to anybody else.
 pub(crate) fn grants(database: &str, identity: &Identity) -> String {
-    let [owner, runtime, reader] = Part::ALL.map(|part| ident(&identity.role(part)));
+    let [owner, runtime, reader, maintainer] = Part::ALL.map(|part| ident(&identity.role(part)));
     let database = ident(database);
     format!(
         "ALTER DATABASE {database} OWNER TO {owner};\
          REVOKE ALL ON DATABASE {database} FROM PUBLIC;\
-         GRANT CONNECT ON DATABASE {database} TO {runtime}, {reader};"
+         GRANT CONNECT ON DATABASE {database} TO {runtime}, {reader}, {maintainer};"
     )
 }
 
@@ -67,7 +63,7 @@ pub(crate) async fn lay_out(
     ledger: Option<&str>,
 ) -> Result<()> {
     let sql = layout(ledger);
-    let mut inside = admin.enter(database, identity, Part::Owner).await?;
+    let mut inside = admin.enter(database, identity, Part::Maintainer).await?;
     let done = admin::run(&mut inside.connection, "prepare the database", sql).await;
     inside.close().await;
     done
@@ -81,7 +77,7 @@ pub(crate) async fn furnish(
     ledger: Option<&str>,
 ) -> Result<()> {
     let sql = layout(ledger) + &rights(identity, ledger);
-    let mut inside = admin.enter(database, identity, Part::Owner).await?;
+    let mut inside = admin.enter(database, identity, Part::Maintainer).await?;
     let done = admin::run(&mut inside.connection, "prepare the database", sql).await;
     inside.close().await;
     done
@@ -117,7 +113,7 @@ fn layout(ledger: Option<&str>) -> String {
 
 /// The statements by which the owner gives its roles what is there, and what it will make.
 pub(crate) fn rights(identity: &Identity, ledger: Option<&str>) -> String {
-    let [_, runtime, reader] = Part::ALL.map(|part| ident(&identity.role(part)));
+    let [_, runtime, reader, _] = Part::ALL.map(|part| ident(&identity.role(part)));
     let writes = "INSERT, UPDATE, DELETE";
     let mut sql = format!(
         "ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO {runtime}, {reader};\

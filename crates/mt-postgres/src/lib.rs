@@ -1,22 +1,30 @@
 #![doc = include_str!("README.md")]
 
 mod admin;
+mod backup;
 mod builder;
+mod child;
 mod comment;
 mod config;
 mod connect;
+mod contents;
 mod error;
 mod factory;
 mod furnish;
+mod libpq;
+mod login;
 mod look;
 mod names;
 mod place;
+mod programs;
 mod provision;
 mod remove;
+mod restore;
 mod roles;
 mod stock;
 mod sweep;
 mod template;
+mod turn;
 
 pub use builder::PostgresFactoryBuilder;
 pub use config::PostgresConfig;

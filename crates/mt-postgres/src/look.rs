@@ -27,7 +27,7 @@ impl Look {
         identity: &Identity,
         ledger: Option<&str>,
     ) -> Result<Self> {
-        let mut inside = admin.visit(database).await?;
+        let mut inside = admin.enter(database, identity, Part::Maintainer).await?;
         let connection = &mut inside.connection;
         let look = match Self::over(connection, identity, ledger).await {
             Err(error) if error.is(NO_TABLE) => Self::over(connection, identity, None).await,

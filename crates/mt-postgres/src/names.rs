@@ -42,16 +42,24 @@ pub(crate) enum Part {
     Runtime,
     /// Reads rows.
     Reader,
+    /// Acts as the owner, or as one of the others, for whoever administers: code that came into the
+    /// database then acts as nobody who has rights elsewhere.
+    Maintainer,
+    /// Makes or fills a copy, by `pg_dump` or `pg_restore`, and is there no longer than that.
+    Ddl,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 3] = [Self::Owner, Self::Runtime, Self::Reader];
+    /// Those that are there as long as the database.
+    pub(crate) const ALL: [Self; 4] = [Self::Owner, Self::Runtime, Self::Reader, Self::Maintainer];
 
     const fn letter(self) -> char {
         match self {
             Self::Owner => 'o',
             Self::Runtime => 'w',
             Self::Reader => 'r',
+            Self::Maintainer => 'm',
+            Self::Ddl => 'd',
         }
     }
 }
@@ -77,7 +85,8 @@ impl Identity {
 
     /// Reads it from the name of any of its roles.
     pub(crate) fn of_role(prefix: &str, role: &str) -> Option<Self> {
-        Part::ALL.into_iter().find_map(|part| Self::read(prefix, part.letter(), role))
+        let mut all = Part::ALL.into_iter().chain([Part::Ddl]);
+        all.find_map(|part| Self::read(prefix, part.letter(), role))
     }
 
     fn read(prefix: &str, letter: char, name: &str) -> Option<Self> {

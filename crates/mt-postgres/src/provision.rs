@@ -120,7 +120,7 @@ impl PostgresFactory {
 
     /// Makes a database that is nobody's yet, with its roles and the context's schema.
     pub(crate) async fn make_spare(&self, identity: &Identity) -> Result<()> {
-        furnish::make_roles(&self.admin, identity, &self.passwords).await?;
+        furnish::make_roles(&self.admin, identity).await?;
         if self.context.template.is_some() {
             return self.copy_template(identity).await;
         }

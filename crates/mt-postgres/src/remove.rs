@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,11 +19,13 @@ use crate::{
 };
 
 /// How often it is looked whether the last has gone.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 impl PostgresFactory {
     /// Removes every generation of the tenant's database.
     pub(crate) async fn remove_all(&self, tenant: &TenantId) -> Result<()> {
+        // A restore that is about to switch would leave its database behind.
+        let turn = Arc::new(self.turn(tenant).await?);
         let names = self.names_of(tenant).await?;
         let found = Place::find(&self.admin, &self.config.database_prefix, &names).await?;
         let mut places = Vec::with_capacity(found.len());
@@ -40,11 +43,14 @@ impl PostgresFactory {
         let deadline = Instant::now() + drain;
         let _revoked = self.handles.revoke(tenant, drain).await?;
         for (place, identity) in places {
-            let admin = self.admin.clone();
+            let (admin, turn) = (self.admin.clone(), Arc::clone(&turn));
             // Goes on whoever gives up, so that a database is not left closed.
-            tokio::spawn(async move { remove(&admin, &place.name, &identity, deadline).await })
-                .await
-                .map_err(Error::from)??;
+            let removal = async move {
+                let removed = remove(&admin, &place.name, &identity, deadline).await;
+                drop(turn);
+                removed
+            };
+            tokio::spawn(removal).await.map_err(Error::from)??;
         }
         Ok(())
     }
@@ -72,7 +78,7 @@ impl PostgresFactory {
     /// Takes the tenant's roles the right to connect, or gives it back.
     pub(crate) async fn block(&self, tenant: &TenantId, block: bool) -> Result<()> {
         let (place, identity) = self.ours(tenant).await?;
-        let [_, runtime, reader] = Part::ALL.map(|part| ident(&identity.role(part)));
+        let [_, runtime, reader, _] = Part::ALL.map(|part| ident(&identity.role(part)));
         let database = ident(&place.name);
         if !block {
             let sql = format!("GRANT CONNECT ON DATABASE {database} TO {runtime}, {reader}");
@@ -144,12 +150,11 @@ async fn empty_and_drop(
     deadline: Instant,
 ) -> Result<(), Error> {
     loop {
-        if end_sessions(admin, database, identity, Sessions::Idle).await? == 0 {
-            let sql = format!("DROP DATABASE {}", ident(database));
-            match admin.run("remove the database", sql).await {
-                Err(error) if error.is(OBJECT_IN_USE) => {}
-                done => return done,
-            }
+        empty(admin, database, identity, deadline).await?;
+        let sql = format!("DROP DATABASE {}", ident(database));
+        match admin.run("remove the database", sql).await {
+            Err(error) if error.is(OBJECT_IN_USE) => {}
+            done => return done,
         }
         if Instant::now() >= deadline {
             return Err(Error::InUse(database.to_owned()));
@@ -158,7 +163,23 @@ async fn empty_and_drop(
     }
 }
 
-async fn allow(admin: &Admin, database: &str, allow: bool) -> Result<(), Error> {
+/// Waits until nobody is in a database that is closed.
+pub(crate) async fn empty(
+    admin: &Admin,
+    database: &str,
+    identity: &Identity,
+    deadline: Instant,
+) -> Result<(), Error> {
+    while end_sessions(admin, database, identity, Sessions::Idle).await? != 0 {
+        if Instant::now() >= deadline {
+            return Err(Error::InUse(database.to_owned()));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+pub(crate) async fn allow(admin: &Admin, database: &str, allow: bool) -> Result<(), Error> {
     let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allow}", ident(database));
     match admin.run("open or close the database", sql).await {
         Err(error) if error.is(NO_DATABASE) => Ok(()),

@@ -51,7 +51,7 @@ impl PostgresFactory {
     async fn sweep(&self) -> Result<()> {
         let (admin, prefix) = (&self.admin, self.config.database_prefix.as_str());
         let schema = self.schema();
-        let mut used = self.owners_of_tenants().await?;
+        let mut used = self.in_use().await?;
         let nobodys = Place::find_nobodys(admin, prefix).await?;
         for place in nobodys {
             let of_template = place.comment.as_ref().and_then(|comment| comment.template(prefix));
@@ -63,6 +63,7 @@ impl PostgresFactory {
                     || comment.is_ready_spare(self.context.deployment, &schema);
                 is_finished && comment.schema() == Some(&schema)
             });
+            let is_wanted = is_wanted || used.contains(&identity);
             if is_theirs || is_wanted || !is_old(&identity) {
                 used.insert(identity);
                 continue;
@@ -82,13 +83,16 @@ impl PostgresFactory {
         Ok(())
     }
 
-    /// Whose databases have a tenant's name.
-    async fn owners_of_tenants(&self) -> Result<HashSet<Identity>> {
+    /// Whose databases have a tenant's name, and whose roles have a session: a large copy may take
+    /// longer than anything else.
+    async fn in_use(&self) -> Result<HashSet<Identity>> {
         let prefix = self.config.database_prefix.as_str();
-        let owners = "SELECT rolname::text FROM pg_database JOIN pg_roles r ON r.oid = datdba \
-            WHERE starts_with(datname::text, $1) AND NOT starts_with(datname::text, $1 || '--')";
-        let owners = self.names(owners).await?;
-        Ok(owners.iter().filter_map(|owner| Identity::of_owner(prefix, owner)).collect())
+        let roles = "SELECT rolname::text FROM pg_database JOIN pg_roles r ON r.oid = datdba \
+            WHERE starts_with(datname::text, $1) AND NOT starts_with(datname::text, $1 || '--') \
+            UNION ALL \
+            SELECT usename::text FROM pg_stat_activity WHERE starts_with(usename::text, $1)";
+        let roles = self.names(roles).await?;
+        Ok(roles.iter().filter_map(|role| Identity::of_role(prefix, role)).collect())
     }
 
     async fn names(&self, sql: &'static str) -> Result<Vec<String>> {

@@ -91,18 +91,21 @@ impl PostgresFactory {
 
     async fn finish_template(&self, identity: &Identity, name: &str) -> Result<bool> {
         let admin = &self.admin;
-        furnish::make_owner(admin, identity).await?;
+        furnish::make_roles(admin, identity).await?;
         self.create_database(identity, "template0", &identity.role(Part::Owner)).await?;
         let database = identity.spare();
+        let grants = furnish::grants(&database, identity);
+        admin.run("give the database to its roles", grants).await?;
         furnish::lay_out(admin, &database, identity, self.context.ledger()).await?;
         self.apply(&database, identity).await?;
         let comment = Comment::of_template(self.context.deployment, identity, self.schema());
         let comment = comment.to_statement(name)?;
+        let roles = Part::ALL.map(|part| ident(&identity.role(part))).join(", ");
         let (database, name) = (ident(&database), ident(name));
         let sql = format!(
             "ALTER DATABASE {database} OWNER TO CURRENT_USER;\
              ALTER DATABASE {database} ALLOW_CONNECTIONS false;\
-             REVOKE ALL ON DATABASE {database} FROM PUBLIC;\
+             REVOKE ALL ON DATABASE {database} FROM {roles};\
              ALTER DATABASE {database} RENAME TO {name};\
              {comment}"
         );

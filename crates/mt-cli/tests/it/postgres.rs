@@ -48,13 +48,44 @@ async fn a_tenant_lives_its_life() {
     assert_eq!(status["tenants"][0]["state"], "suspended");
     remote.run(&["activate", "acme"]).await.done();
 
-    let copy = remote.place.file("acme.tar");
-    let ran = remote.run(&["backup", "acme", "--to", copy.to_str().unwrap()]).await;
-    assert_eq!(ran.exit, Exit::Failed);
-    assert!(ran.err.contains("postgres") && !copy.exists(), "{ran:?}");
-
     remote.run(&["deprovision", "acme", "--confirm", "acme"]).await.done();
     assert!(remote.run(&["list"]).await.done().out.contains("no tenants"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_is_backed_up_and_restored_where_the_programs_are() {
+    let remote = Remote::start().await;
+    remote.run(&["provision", "acme"]).await.done();
+    let health = remote.run(&["doctor", "--json"]).await.done().json();
+    let can = &health["provider"]["capabilities"];
+    assert_eq!(can["backup"], can["restore"]);
+    let copy = remote.place.file("acme.tar");
+    let path = copy.to_str().unwrap();
+    let ran = remote.run(&["backup", "acme", "--to", path]).await;
+    if can["backup"] == false {
+        assert_eq!(ran.exit, Exit::Failed);
+        assert!(ran.err.contains("`client_programs`") && !copy.exists(), "{ran:?}");
+        return;
+    }
+    ran.done();
+    remote.run(&["restore", "acme", "--from", path]).await.done();
+    remote.run(&["restore", "acme", "--from", path, "--as", "copy"]).await.done();
+    let status = remote.run(&["status", "--json"]).await.done().json();
+    for (tenant, generation) in [("acme", 2), ("copy", 1)] {
+        let mut all = status["tenants"].as_array().unwrap().iter();
+        let found = all.find(|found| found["database"]["stamp"]["tenant"] == tenant);
+        let found = found.unwrap_or_else(|| panic!("{tenant}: {status}"));
+        assert_eq!(found["database"]["stamp"]["generation"], generation, "{found}");
+        assert_eq!(found["schema"]["pending"].as_array().unwrap().len(), 0, "{found}");
+    }
+    remote.run(&["suspend", "acme"]).await.done();
+    remote.run(&["backup", "acme"]).await.done();
+    remote.run(&["restore", "acme", "--from", path]).await.done();
+    let status = remote.run(&["status", "acme", "--json"]).await.done().json();
+    assert_eq!(status["tenants"][0]["state"], "suspended");
+    for tenant in ["acme", "copy"] {
+        remote.run(&["deprovision", tenant, "--confirm", tenant]).await.done();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

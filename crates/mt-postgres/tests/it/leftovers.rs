@@ -16,7 +16,7 @@ async fn leave(admin: &mut PgConnection, prefix: &str, age: Duration, database: 
     let id = Uuid::new_v7(Timestamp::from_unix(NoContext, then.as_secs(), 0)).simple().to_string();
     let name = |letter: &str| format!("\"{prefix}--{letter}-{id}\"");
     let mut statements: Vec<_> =
-        ["o", "w", "r"].map(|letter| format!("CREATE ROLE {}", name(letter))).into();
+        ["o", "w", "r", "m"].map(|letter| format!("CREATE ROLE {}", name(letter))).into();
     if let Some(comment) = database {
         let (database, owner) = (name("s"), name("o"));
         statements.push(format!("CREATE DATABASE {database} OWNER {owner}"));
@@ -34,6 +34,37 @@ async fn left(admin: &mut PgConnection, prefix: &str) -> (i64, i64) {
 }
 
 #[tokio::test]
+async fn the_role_of_a_copy_that_died_is_removed_and_that_of_a_long_one_is_not() {
+    const OLD: Duration = Duration::from_secs(3 * 60 * 60);
+    let site = Site::find().await;
+    let mut url = site.url();
+    let mut admin = url.as_str().parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+    let then = (SystemTime::now() - OLD).duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let mut roles = Vec::new();
+    for nanos in [0, 1_000_000] {
+        let id = Uuid::new_v7(Timestamp::from_unix(NoContext, then.as_secs(), nanos));
+        let role = format!("{}--d-{}", site.prefix, id.simple());
+        let sql = format!("CREATE ROLE \"{role}\" LOGIN PASSWORD 'guess'");
+        admin.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+        roles.push(role);
+    }
+    url.set_username(&roles[1]).unwrap();
+    url.set_password(Some("guess")).unwrap();
+    let session = url.as_str().parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+    let context = context();
+    let factory = site.factory(&context);
+    factory.provision(&tenant("acme")).await.unwrap();
+    let there = "SELECT array_agg(rolname::text) FROM pg_roles WHERE rolname = ANY($1)";
+    let there: Vec<String> =
+        sqlx::query_scalar(there).bind(&roles).fetch_one(&mut admin).await.unwrap();
+    assert_eq!(there, [roles[1].as_str()]);
+    sqlx::Connection::close(session).await.unwrap();
+    let sql = format!("DROP ROLE \"{}\"", roles[1]);
+    admin.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+    factory.deprovision(&tenant("acme")).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_old_and_ours_is_removed_with_the_next_provisioning() {
     const HOUR: Duration = Duration::from_secs(60 * 60);
     let site = Site::find().await;
@@ -45,21 +76,21 @@ async fn what_is_old_and_ours_is_removed_with_the_next_provisioning() {
     for database in [None, Some(""), Some(ours.as_str())] {
         leave(&mut admin, &site.prefix, HOUR * 2, database).await;
     }
-    assert_eq!(left(&mut admin, &site.prefix).await, (2, 9));
+    assert_eq!(left(&mut admin, &site.prefix).await, (2, 12));
     let factory = site.factory(&context);
     let acme = tenant("acme");
     factory.provision(&acme).await.unwrap();
-    // Its own three roles.
-    assert_eq!(left(&mut admin, &site.prefix).await, (0, 3));
+    // Its own four roles.
+    assert_eq!(left(&mut admin, &site.prefix).await, (0, 4));
 
     leave(&mut admin, &site.prefix, HOUR / 2, Some(&ours)).await;
     leave(&mut admin, &site.prefix, HOUR * 2, Some(theirs)).await;
     let another = site.factory(&context);
     another.provision(&tenant("globex")).await.unwrap();
-    assert_eq!(left(&mut admin, &site.prefix).await, (2, 12));
+    assert_eq!(left(&mut admin, &site.prefix).await, (2, 16));
     for id in ["acme", "globex"] {
         another.describe(&tenant(id)).await.unwrap();
         another.deprovision(&tenant(id)).await.unwrap();
     }
-    assert_eq!(left(&mut admin, &site.prefix).await, (2, 6));
+    assert_eq!(left(&mut admin, &site.prefix).await, (2, 8));
 }

@@ -1,6 +1,7 @@
 //! What a tenant's roles may do, whatever SQL is run as one of them.
 
-use mt_core::DatabaseFactory as _;
+use mt_core::{Connection, DatabaseFactory as _, MaintenanceMode};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
     postgres::PgConnectOptions,
@@ -110,4 +111,41 @@ async fn an_administrator_need_not_be_a_superuser() {
     drop(data);
     factory.deprovision(&acme).await.unwrap();
     run(&mut admin, format!("DROP ROLE \"{role}\"")).await.unwrap();
+}
+
+/// Code in a tenant's database runs as whoever meets it; a migration does.
+#[tokio::test]
+async fn who_changes_the_schema_has_no_rights_elsewhere() {
+    let site = Site::find().await;
+    let factory = site.factory(&context());
+    let acme = tenant("acme");
+    factory.provision(&acme).await.unwrap();
+    let maintenance = factory.maintain(&acme, MaintenanceMode::Shared).await.unwrap();
+    let Connection::SeaOrm(connection) = maintenance.connection() else { panic!() };
+    let who = async || {
+        let sql = "SELECT session_user || ' as ' || current_user";
+        let statement = Statement::from_string(DbBackend::Postgres, sql);
+        let row = connection.query_one_raw(statement).await.unwrap().unwrap();
+        let who: String = row.try_get_by_index(0).unwrap();
+        who
+    };
+    let (maintainer, owner) = (format!("{}--m-", site.prefix), format!("{}--o-", site.prefix));
+    for change in ["SELECT 1", "RESET ROLE", "RESET ALL", "SET SESSION AUTHORIZATION DEFAULT"] {
+        connection.execute_unprepared(change).await.unwrap();
+        let who = who().await;
+        assert!(who.starts_with(&maintainer) && who.contains(&owner), "{who} after {change}");
+    }
+    connection.execute_unprepared("SET ROLE NONE").await.unwrap();
+    for refused in [
+        "CREATE TABLE public.mine (x int)",
+        "CREATE ROLE mine",
+        "CREATE DATABASE mine",
+        "ALTER ROLE CURRENT_USER SUPERUSER",
+        "SET SESSION AUTHORIZATION postgres",
+        "SET ROLE postgres",
+    ] {
+        connection.execute_unprepared(refused).await.unwrap_err();
+    }
+    maintenance.close().await;
+    factory.deprovision(&acme).await.unwrap();
 }

@@ -1,0 +1,44 @@
+//! Who replaces or removes a tenant's databases, of all processes: one after the other.
+
+use mt_core::{Generation, Placement, Result, TenantId};
+use sha2::{Digest as _, Sha256};
+use sqlx::{ConnectOptions as _, PgConnection};
+
+use crate::{
+    PostgresFactory,
+    error::{Error, LOCK_NOT_AVAILABLE},
+};
+
+/// A turn, until it is dropped and its session ends with it: the lock is the session's.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    session: PgConnection,
+}
+
+impl PostgresFactory {
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// `InUse`: others took longer than the time to drain.
+    pub(crate) async fn turn(&self, tenant: &TenantId) -> Result<Turn> {
+        let first = self.name(tenant, &Placement::derived(Generation::FIRST));
+        let digest = Sha256::digest(first.as_str());
+        let mut key = [0; 8];
+        key.copy_from_slice(&digest[..8]);
+        let wait = self.config.drain_timeout_ms.clamp(1, i32::MAX.unsigned_abs().into());
+        let settings =
+            [("lock_timeout", wait.to_string()), ("idle_session_timeout", "0".to_owned())];
+        // Not one of the pool: whoever has the turn needs those.
+        let options = self.admin.server().clone().options(settings);
+        let session = options.connect().await.map_err(Error::server("connect to the server"))?;
+        let mut turn = Turn { session };
+        let lock = sqlx::query("SELECT pg_advisory_lock($1)").bind(i64::from_be_bytes(key));
+        match lock.execute(&mut turn.session).await.map_err(Error::server("wait for others")) {
+            Ok(_) => Ok(turn),
+            Err(error) if error.is(LOCK_NOT_AVAILABLE) => {
+                Err(Error::InUse(first.as_str().to_owned()).into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
