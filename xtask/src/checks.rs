@@ -16,6 +16,8 @@ const CLOUDS: [(&str, &str); 2] =
 
 /// The server that tests of PostgreSQL share.
 const POSTGRES_URL: &str = "MT_TEST_POSTGRES_URL";
+/// The folder with the programs of those that start one of their own.
+const POSTGRES: &str = "MT_TEST_POSTGRES";
 
 /// Format, lints, tests, docs, dependencies, and the demonstration on each engine. Stops at the
 /// first failure.
@@ -27,6 +29,7 @@ pub(crate) fn test() -> anyhow::Result<()> {
     cargo_step(&["fmt", "--all", "--check"])?;
     cargo_step(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     tests()?;
+    newest_postgres()?;
     cargo_step(&["test", "--workspace", "--doc"])?;
     let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);
     command_step(docs.env("RUSTDOCFLAGS", "-D warnings"))?;
@@ -60,6 +63,27 @@ fn tests() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let server = runtime.block_on(Postgres::start()).context("no PostgreSQL for the tests")?;
     command_step(command.env(POSTGRES_URL, server.url()))
+}
+
+/// Those of PostgreSQL once more, on the newest, where the system's is another.
+fn newest_postgres() -> anyhow::Result<()> {
+    let programs = mt_devservers::postgres::fetch()?;
+    if std::env::var_os(POSTGRES_URL).is_some() || programs == mt_devservers::postgres::find()? {
+        return Ok(());
+    }
+    let args: &[&str] = if has_cargo("nextest") {
+        // All of them are built as they were: with fewer packages there would be other features.
+        let ours = "package(mt-postgres) | (package(mt-tests) & test(/^postgres_/))";
+        &["nextest", "run", "--workspace", "-E", ours]
+    } else {
+        &["test", "-p", "mt-postgres", "--lib", "--bins", "--tests"]
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let server = runtime.block_on(Postgres::builder().programs(&programs).start());
+    let server = server.context("no PostgreSQL 18 for the tests")?;
+    let mut command = cargo(args);
+    let name = format!("{}, on PostgreSQL 18", shown(&command));
+    step(&name, || run(command.env(POSTGRES_URL, server.url()).env(POSTGRES, &programs)))
 }
 
 /// [`test()`], and each feature of the facade by itself.

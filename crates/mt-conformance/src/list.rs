@@ -15,6 +15,9 @@ macro_rules! __checks {
             lifecycle::looking_at_an_unknown_tenant_makes_nothing,
             /// A provisioned tenant is listed and described, and its database carries its stamp.
             lifecycle::a_provisioned_tenant_is_listed_and_described,
+            /// What is recorded of a tenant's schema is what its ledger says, and nothing is recorded
+            /// of a tenant without a database; `tend` changes nothing of either.
+            lifecycle::a_recorded_schema_is_that_of_the_ledger,
             /// `provision` adopts a database stamped for the tenant and does not touch its data.
             lifecycle::provision_twice_keeps_the_data,
             /// `provision` called at once by several succeeds for each, with one database.

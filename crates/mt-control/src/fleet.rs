@@ -4,15 +4,17 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures_util::{StreamExt as _, stream};
-use mt_core::{Error, ErrorKind, Result, TenantId, TenantState};
+use mt_core::{
+    DatabaseFactory as _, Error, ErrorKind, RecordedSchema, Result, TenantId, TenantState,
+};
 use mt_migration::{Runner, SchemaStatus};
 use serde::{Serialize, Serializer};
 
-use crate::{MultiTenancy, TenantRecord, multi_tenancy::Inner};
+use crate::{MultiTenancy, TenantRecord, multi_tenancy::Inner, provider::OwnProvider};
 
 /// Which tenants [`MultiTenancy::migrate_all`] migrates, and how.
 #[derive(Clone)]
@@ -208,6 +210,10 @@ impl MultiTenancy {
         for batch in [main, others] {
             tenants.extend(migrate_batch(&self.inner, &run, batch).await);
         }
+        // Databases that were made in advance get the schema, too.
+        if !run.options.dry_run {
+            inner.tend().await;
+        }
         Ok(FleetReport { tenants, millis: millis_since(began) })
     }
 }
@@ -246,15 +252,6 @@ struct Run {
     options: MigrateAll,
     total: usize,
 }
-
-/// How long is waited before a tenant is looked at again whose database did not answer while many
-/// were looked at. A server with too many connections says so at once, and has some a moment later.
-const LOOK_AGAIN_AFTER: [Duration; 4] = [
-    Duration::from_millis(100),
-    Duration::from_millis(300),
-    Duration::from_millis(900),
-    Duration::from_millis(2_700),
-];
 
 /// How many databases one job looks at before it migrates those that need it: enough to share the
 /// cost of asking, few enough to spread over the jobs.
@@ -309,13 +306,18 @@ impl Inner {
 
     /// Looks at some tenants of one provider, then migrates those that need it, one after the other.
     async fn migrate_some(&self, run: &Run, records: Vec<TenantRecord>) -> Vec<TenantMigration> {
-        let to_look_at: Vec<TenantId> = records
+        let mut to_look_at: Vec<TenantId> = records
             .iter()
             .filter(|record| self.needs_look(&run.schema, &run.options, record))
             .map(|record| record.tenant.clone())
             .collect();
         let began = Instant::now();
         let provider = records.first().map(|record| self.provider(&record.provider));
+        let mut recorded = HashMap::new();
+        if let Some(Ok(provider)) = &provider {
+            recorded = self.recorded(run, provider, &to_look_at).await;
+            to_look_at.retain(|tenant| !recorded.contains_key(tenant));
+        }
         let statuses = match &provider {
             Some(Ok(provider)) => run.schema.status_many(provider, &to_look_at).await,
             Some(Err(error)) => {
@@ -333,13 +335,11 @@ impl Inner {
             let began = Instant::now();
             let status = statuses.remove(&record.tenant);
             let looked = status.is_some();
-            let status = match status {
-                Some(Err(error)) if error.is_transient() => {
-                    Some(self.look_again(&run.schema, &record, error).await)
-                }
-                status => status,
+            let outcome = match recorded.get(&record.tenant) {
+                Some(recorded) => self.believe(run, &record, recorded).await,
+                None => self.migrate_one(run, &record, status).await,
             };
-            let outcome = match self.migrate_one(run, &record, status).await {
+            let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(error) => {
                     self.note_failure(run, &record, &error).await;
@@ -356,23 +356,47 @@ impl Inner {
         results
     }
 
-    /// Looks at a tenant by itself, after `error` among many.
-    async fn look_again(
+    /// What is recorded beside the databases of `tenants`, where that says that nothing is pending:
+    /// one question for all. That it cannot be asked is no trouble: they are looked into then.
+    async fn recorded(
         &self,
-        schema: &Runner,
+        run: &Run,
+        provider: &OwnProvider,
+        tenants: &[TenantId],
+    ) -> HashMap<TenantId, RecordedSchema> {
+        if run.options.verify || tenants.is_empty() {
+            return HashMap::new();
+        }
+        let recorded = provider.recorded_schemas(tenants).await.unwrap_or_else(|error| {
+            tracing::debug!(error = %error.to_chain(), "what is recorded of schemas is not known");
+            Vec::new()
+        });
+        let is_current = |recorded: &RecordedSchema| {
+            recorded.schema.fingerprint.as_deref() == Some(run.schema.fingerprint())
+        };
+        let known = tenants.iter().cloned().zip(recorded);
+        known
+            .filter_map(|(tenant, recorded)| Some((tenant, recorded.filter(is_current)?)))
+            .collect()
+    }
+
+    /// Notes in the catalog what is recorded beside the database.
+    async fn believe(
+        &self,
+        run: &Run,
         record: &TenantRecord,
-        error: Error,
-    ) -> Result<SchemaStatus> {
-        let provider = self.provider_of(record)?;
-        let mut last = Err(error);
-        for pause in LOOK_AGAIN_AFTER {
-            tokio::time::sleep(pause).await;
-            last = schema.status(&provider, &record.tenant).await;
-            if !last.as_ref().is_err_and(Error::is_transient) {
-                break;
+        recorded: &RecordedSchema,
+    ) -> Result<Outcome> {
+        if !run.options.dry_run {
+            let RecordedSchema { generation, schema } = recorded;
+            let (version, fingerprint) = (schema.version.as_deref(), schema.fingerprint.as_deref());
+            let tenant = &record.tenant;
+            self.catalog.note_schema(tenant, *generation, version, fingerprint).await?;
+            if record.last_error.is_some() {
+                self.catalog.note_error(tenant, None).await?;
             }
         }
-        last
+        Ok(Outcome::UpToDate)
     }
 
     async fn migrate_one(

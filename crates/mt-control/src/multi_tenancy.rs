@@ -13,7 +13,10 @@ use mt_core::{
 };
 use mt_migration::{Runner, SchemaStatus};
 use serde::Serialize;
-use tokio::{sync::OwnedMutexGuard, task::JoinHandle};
+use tokio::{
+    sync::OwnedMutexGuard,
+    task::{JoinHandle, JoinSet},
+};
 
 use crate::{
     Catalog, DatabaseIsolation, MultiTenancyBuilder, TenantRecord, provider::OpenDatabases,
@@ -315,9 +318,15 @@ impl Inner {
 /// Looks at the state of every open tenant each `interval`, and lets go of those that another
 /// process suspended, moved or removed.
 pub(crate) async fn watch(inner: Weak<Inner>, interval: Duration) {
+    // Ends with this one. It may take longer than all else, and holds it up for nobody.
+    let mut tending = JoinSet::new();
     loop {
         tokio::time::sleep(interval).await;
         let Some(inner) = inner.upgrade() else { return };
+        if tending.try_join_next().is_some() || tending.is_empty() {
+            let inner = Arc::clone(&inner);
+            tending.spawn(async move { inner.tend().await });
+        }
         // Each on its own: one that is slow to let go holds nobody up.
         join_all(inner.open.tenants().iter().map(|tenant| inner.let_go(tenant))).await;
         inner.open.evict_expired();

@@ -158,4 +158,13 @@ impl Inner {
     pub(crate) fn provider(&self, name: &str) -> Result<OwnProvider> {
         Ok(OwnProvider { factory: self.providers.get(name)?, open: self.open.clone() })
     }
+
+    /// Lets each provider do what it has to do beside the calls.
+    pub(crate) async fn tend(&self) {
+        for provider in self.providers.made() {
+            if let Err(error) = provider.tend().await {
+                tracing::warn!(provider = provider.name(), error = %error.to_chain(), "what is done in advance was not");
+            }
+        }
+    }
 }

@@ -66,6 +66,14 @@ impl Providers {
         names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
     }
 
+    /// Those that are made.
+    pub(crate) fn made(&self) -> Vec<Factory> {
+        let lock =
+            |other: &Other| other.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let others = self.others.values().filter_map(lock);
+        std::iter::once(Arc::clone(&self.default)).chain(others).collect()
+    }
+
     /// The provider of that name, made now if it was not.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use backon::{ExponentialBuilder, Retryable as _};
 use mt_core::Secret;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use sqlx::{
@@ -138,7 +139,18 @@ impl Admin {
 
     async fn connect(&self, options: PgConnectOptions) -> Result<Inside> {
         let entrance = self.entrance().await?;
-        let connected = options.disable_statement_logging().connect().await;
+        let options = options.disable_statement_logging();
+        // As a pool does: whoever takes all connections of the server may be done with one soon.
+        let is_busy = |error: &sqlx::Error| {
+            error.as_database_error().is_some_and(|e| e.is_transient_in_connect_phase())
+        };
+        let connect = || options.connect();
+        let backoff = ExponentialBuilder::default()
+            .with_jitter()
+            .with_min_delay(Duration::from_millis(10))
+            .without_max_times()
+            .with_total_delay(Some(self.pool.options().get_acquire_timeout()));
+        let connected = connect.retry(backoff).when(is_busy).await;
         let connection = connected.map_err(Error::server("connect to the tenant's database"))?;
         Ok(Inside { connection, entrance })
     }

@@ -95,6 +95,38 @@ pub(crate) async fn a_provisioned_tenant_is_listed_and_described(trial: &Trial<'
     Ok(())
 }
 
+pub(crate) async fn a_recorded_schema_is_that_of_the_ledger(trial: &Trial<'_>) -> Outcome {
+    let (tenant, unknown) = (trial.tenant("recorded")?, trial.tenant("unrecorded")?);
+    let factory = trial.factory();
+    factory.provision(&tenant).await.doing("provision")?;
+    for moment in ["after provision", "after tend"] {
+        let info = factory.describe(&tenant).await.doing("describe")?;
+        let asked = [unknown.clone(), tenant.clone(), tenant.clone()];
+        let recorded = factory.recorded_schemas(&asked).await.doing("recorded_schemas")?;
+        let [none, first, second] = recorded.as_slice() else {
+            return Err(Fault::new(format!("{} answers for 3 tenants {moment}", recorded.len())));
+        };
+        ensure!(none.is_none(), "a tenant without a database has {none:?} recorded {moment}");
+        ensure!(first == second, "one tenant has {first:?} and {second:?} recorded {moment}");
+        if let Some(recorded) = first {
+            let newest = info.applied.last();
+            ensure!(
+                recorded.generation == info.stamp.generation
+                    && recorded.schema.version.as_ref() == newest,
+                "{recorded:?} is recorded {moment}; the stamp is {:?}, the newest migration {newest:?}",
+                info.stamp
+            );
+            ensure!(
+                info.recorded.as_ref().is_none_or(|told| *told == recorded.schema),
+                "describe tells {:?} is recorded {moment}, recorded_schemas {recorded:?}",
+                info.recorded
+            );
+        }
+        factory.tend().await.doing("tend")?;
+    }
+    trial.expect_absent(&unknown).await
+}
+
 pub(crate) async fn provision_twice_keeps_the_data(trial: &Trial<'_>) -> Outcome {
     let tenant = trial.provisioned("twice").await?;
     let data = trial.open(&tenant).await?;

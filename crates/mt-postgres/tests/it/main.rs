@@ -3,6 +3,7 @@
 
 mod backups;
 mod conformance;
+mod connections;
 mod leftovers;
 mod programs;
 mod restores;
