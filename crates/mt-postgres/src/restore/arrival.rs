@@ -146,12 +146,12 @@ impl Arrival<'_> {
     /// Takes back what an owner can change of the database itself.
     async fn reset(&self, new: &NewDatabase) -> OwnResult<()> {
         let NewDatabase { admin, identity, name, .. } = new;
-        let roles = Part::ALL.map(|part| ident(&identity.role(part))).join(", ");
+        let [_, runtime, reader, maintainer] = Part::ALL.map(|part| ident(&identity.role(part)));
         let database = ident(name);
         let sql = format!(
             "ALTER DATABASE {database} RESET ALL; \
              ALTER DATABASE {database} ALLOW_CONNECTIONS true CONNECTION LIMIT -1 IS_TEMPLATE false; \
-             REVOKE ALL ON DATABASE {database} FROM {roles};{grants}",
+             REVOKE ALL ON DATABASE {database} FROM {runtime}, {reader}, {maintainer};{grants}",
             grants = furnish::grants(name, identity)
         );
         admin.run("reset the new database", sql).await
