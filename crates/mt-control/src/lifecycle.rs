@@ -279,6 +279,11 @@ impl Inner {
                 }
                 Ok(true)
             }
+            // Somebody who died while he removed or replaced it may have left it closed. Whoever is
+            // still at it is waited for.
+            Err(e) if e.kind() == ErrorKind::InUse && provider.capabilities().suspend => {
+                provider.activate(tenant).await.map(|()| true)
+            }
             Err(e) => Err(e),
         }
     }

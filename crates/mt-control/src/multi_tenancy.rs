@@ -1,12 +1,11 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use mt_core::{
     DataAdapters, DatabaseFactory as _, DatabaseInfo, Error, ErrorKind, Generation, Result,
     TenantId, TenantInfo, TenantSource, TenantState,
@@ -320,6 +319,8 @@ impl Inner {
 pub(crate) async fn watch(inner: Weak<Inner>, interval: Duration) {
     // Ends with this one. It may take longer than all else, and holds it up for nobody.
     let mut tending = JoinSet::new();
+    // Each on its own: one that is slow to let go holds nobody up.
+    let (mut letting_go, mut slow) = (JoinSet::new(), HashSet::new());
     loop {
         tokio::time::sleep(interval).await;
         let Some(inner) = inner.upgrade() else { return };
@@ -327,8 +328,22 @@ pub(crate) async fn watch(inner: Weak<Inner>, interval: Duration) {
             let inner = Arc::clone(&inner);
             tending.spawn(async move { inner.tend().await });
         }
-        // Each on its own: one that is slow to let go holds nobody up.
-        join_all(inner.open.tenants().iter().map(|tenant| inner.let_go(tenant))).await;
+        while let Some(done) = letting_go.try_join_next() {
+            match done {
+                Ok(tenant) => drop(slow.remove(&tenant)),
+                // Which one it was is not known; all are looked at again.
+                Err(_panicked) => slow.clear(),
+            }
+        }
+        for tenant in inner.open.tenants() {
+            if slow.insert(tenant.clone()) {
+                let inner = Arc::clone(&inner);
+                letting_go.spawn(async move {
+                    inner.let_go(&tenant).await;
+                    tenant
+                });
+            }
+        }
         inner.open.evict_expired();
         // The states of tenants nobody asks for any more.
         let limit = inner.state_ttl;

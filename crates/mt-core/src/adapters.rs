@@ -147,9 +147,9 @@ impl DataAdapters {
     /// The database's, or ours for a revoked handle.
     pub async fn ping(&self) -> Result<(), DbErr> {
         let lane = self.lane();
-        let (_pass, way) = lane.enter().await?;
+        let (pass, way) = lane.enter().await?;
         match way {
-            Way::SeaOrm(connection) => connection.ping().await,
+            Way::SeaOrm(connection) => pass.run(connection.ping()).await,
             Way::Driver(driver) => driver.ping().await,
         }
     }

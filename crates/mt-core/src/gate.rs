@@ -138,6 +138,21 @@ impl Pass {
         Self { gate, lease }
     }
 
+    /// Notes whether something runs on the connection that came with it.
+    pub(crate) fn set_quiet(&self, is_quiet: bool) {
+        if let Some(lease) = &self.lease {
+            lease.set_quiet(is_quiet);
+        }
+    }
+
+    /// Runs one call on the connection. Who gives it up leaves it running.
+    pub(crate) async fn run<T>(&self, call: impl Future<Output = T>) -> T {
+        self.set_quiet(false);
+        let done = call.await;
+        self.set_quiet(true);
+        done
+    }
+
     /// Refuses the next step of a transaction whose handle has been fenced off.
     pub(crate) fn check(&self) -> Result<()> {
         self.gate.refuse_from(FENCED)

@@ -33,18 +33,18 @@ impl<'a> Lane<'a> {
 
     pub(crate) async fn execute(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         self.check(&statement.sql)?;
-        let (_pass, way) = self.enter().await?;
+        let (pass, way) = self.enter().await?;
         match way {
-            Way::SeaOrm(connection) => connection.execute_raw(statement).await,
+            Way::SeaOrm(connection) => pass.run(connection.execute_raw(statement)).await,
             Way::Driver(driver) => driver.execute(statement).await,
         }
     }
 
     pub(crate) async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
         self.check(text)?;
-        let (_pass, way) = self.enter().await?;
+        let (pass, way) = self.enter().await?;
         match way {
-            Way::SeaOrm(connection) => connection.execute_unprepared(text).await,
+            Way::SeaOrm(connection) => pass.run(connection.execute_unprepared(text)).await,
             Way::Driver(driver) => driver.execute_unprepared(text).await,
         }
     }
@@ -54,17 +54,17 @@ impl<'a> Lane<'a> {
         statement: Statement,
     ) -> Result<Option<QueryResult>, DbErr> {
         self.check(&statement.sql)?;
-        let (_pass, way) = self.enter().await?;
+        let (pass, way) = self.enter().await?;
         match way {
-            Way::SeaOrm(connection) => query_one(&connection, statement).await,
+            Way::SeaOrm(connection) => pass.run(query_one(&connection, statement)).await,
             Way::Driver(driver) => Ok(driver.query(statement).await?.into_iter().next()),
         }
     }
 
     pub(crate) async fn query_all(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         self.check(&statement.sql)?;
-        let (_pass, way) = self.enter().await?;
-        way.query(statement).await
+        let (pass, way) = self.enter().await?;
+        pass.run(way.query(statement)).await
     }
 
     pub(crate) async fn stream(self, statement: Statement) -> Result<DataStream<'a>, DbErr> {
@@ -84,7 +84,9 @@ impl<'a> Lane<'a> {
         let (pass, way) = self.enter().await?;
         let options = self.with_default_mode(options);
         let open = match way {
-            Way::SeaOrm(connection) => Open::SeaOrm(connection.begin_with_options(options).await?),
+            Way::SeaOrm(connection) => {
+                Open::SeaOrm(pass.run(connection.begin_with_options(options)).await?)
+            }
             Way::Driver(driver) => Open::Driver(driver.begin(options).await?),
         };
         let backend = self.connections.backend();

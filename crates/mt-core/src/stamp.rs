@@ -201,13 +201,21 @@ impl StampRow {
         tenant: &TenantId,
         ledger: Option<&str>,
     ) -> Result<Self> {
-        let (_lease, way) = connections.take().await.map_err(|e| e.with_tenant(tenant))?;
+        let (lease, way) = connections.take().await.map_err(|e| e.with_tenant(tenant))?;
         let select = |ledger| Stamp::select(connections.backend(), ledger);
         let rows = match (way.query(select(ledger)).await, ledger) {
             // The ledger may be missing where an application changed its name; the stamp decides.
-            (Err(e), Some(_)) if names_a_missing_table(&e) => way.query(select(None)).await,
+            // PostgreSQL says so in the language of its settings.
+            (Err(e), Some(_))
+                if names_a_missing_table(&e) || connections.backend() == DbBackend::Postgres =>
+            {
+                way.query(select(None)).await
+            }
             (rows, _) => rows,
         };
+        if let Some(lease) = &lease {
+            lease.set_quiet(true);
+        }
         match rows {
             Err(e) if names_a_missing_table(&e) => Err(Stamp::missing(tenant)),
             Err(e) => Err(Error::from_db_err(

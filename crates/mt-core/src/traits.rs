@@ -21,7 +21,6 @@ use crate::{DataAdapters, DataTransaction, ReadAdapters, Result, gate::Pass};
 pub struct DataStream<'a> {
     // In this order: the rows let go of the database before the gate is told that they have.
     rows: BoxStream<'a, Result<QueryResult, DbErr>>,
-    #[expect(dead_code, reason = "held for its drop")]
     pass: Option<Pass>,
 }
 
@@ -41,7 +40,11 @@ impl Stream for DataStream<'_> {
     type Item = Result<QueryResult, DbErr>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.rows.poll_next_unpin(context)
+        let polled = self.rows.poll_next_unpin(context);
+        if let (Poll::Ready(None), Some(pass)) = (&polled, &self.pass) {
+            pass.set_quiet(true);
+        }
+        polled
     }
 }
 

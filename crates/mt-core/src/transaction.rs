@@ -97,7 +97,9 @@ impl DataTransaction {
     pub(crate) async fn nest(&self) -> Result<Self, DbErr> {
         self.step("").await?;
         let open = match &self.open {
-            Open::SeaOrm(transaction) => Open::SeaOrm(transaction.begin().await?),
+            Open::SeaOrm(transaction) => {
+                Open::SeaOrm(self.whole.pass.run(transaction.begin()).await?)
+            }
             Open::Driver(transaction) => Open::Driver(transaction.begin().await?),
         };
         Ok(Self {
@@ -172,7 +174,7 @@ impl DataTransaction {
             drop(self.ended_by_engine().await);
         }
         match self.open {
-            Open::SeaOrm(transaction) => transaction.rollback().await,
+            Open::SeaOrm(transaction) => self.whole.pass.run(transaction.rollback()).await,
             Open::Driver(transaction) => transaction.rollback().await,
         }
     }
@@ -187,7 +189,9 @@ impl ConnectionTrait for DataTransaction {
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         self.step(&statement.sql).await?;
         self.note(match &self.open {
-            Open::SeaOrm(transaction) => transaction.execute_raw(statement).await,
+            Open::SeaOrm(transaction) => {
+                self.whole.pass.run(transaction.execute_raw(statement)).await
+            }
             Open::Driver(transaction) => transaction.execute(statement).await,
         })
     }
@@ -195,7 +199,9 @@ impl ConnectionTrait for DataTransaction {
     async fn execute_unprepared(&self, text: &str) -> Result<ExecResult, DbErr> {
         self.step(text).await?;
         self.note(match &self.open {
-            Open::SeaOrm(transaction) => transaction.execute_unprepared(text).await,
+            Open::SeaOrm(transaction) => {
+                self.whole.pass.run(transaction.execute_unprepared(text)).await
+            }
             Open::Driver(transaction) => transaction.execute_unprepared(text).await,
         })
     }
@@ -203,7 +209,9 @@ impl ConnectionTrait for DataTransaction {
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         self.step(&statement.sql).await?;
         self.note(match &self.open {
-            Open::SeaOrm(transaction) => lane::query_one(transaction, statement).await,
+            Open::SeaOrm(transaction) => {
+                self.whole.pass.run(lane::query_one(transaction, statement)).await
+            }
             Open::Driver(transaction) => {
                 transaction.query(statement).await.map(|rows| rows.into_iter().next())
             }
@@ -213,7 +221,9 @@ impl ConnectionTrait for DataTransaction {
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         self.step(&statement.sql).await?;
         self.note(match &self.open {
-            Open::SeaOrm(transaction) => transaction.query_all_raw(statement).await,
+            Open::SeaOrm(transaction) => {
+                self.whole.pass.run(transaction.query_all_raw(statement)).await
+            }
             Open::Driver(transaction) => transaction.query(statement).await,
         })
     }
@@ -234,7 +244,8 @@ impl StreamTrait for DataTransaction {
             self.step(&statement.sql).await?;
             let rows = match &self.open {
                 Open::SeaOrm(transaction) => {
-                    self.note(transaction.stream_raw(statement).await)?.boxed()
+                    let begun = self.whole.pass.run(transaction.stream_raw(statement)).await;
+                    self.note(begun)?.boxed()
                 }
                 Open::Driver(transaction) => transaction.stream(statement),
             };
@@ -257,7 +268,7 @@ impl TransactionSession for DataTransaction {
             return Err(refused);
         }
         match self.open {
-            Open::SeaOrm(transaction) => transaction.commit().await,
+            Open::SeaOrm(transaction) => self.whole.pass.run(transaction.commit()).await,
             Open::Driver(transaction) => transaction.commit().await,
         }
     }

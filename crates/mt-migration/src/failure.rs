@@ -12,6 +12,8 @@ pub(crate) enum Fault {
         "the connection for changing the schema keeps foreign keys on; it must be a single connection"
     )]
     Pooled,
+    #[error("somebody else has held the lock of migrators for minutes")]
+    Crowded,
     #[error("the ledger `{ledger}` could not be used")]
     Ledger { ledger: String, source: DbErr },
     #[error("how far the schema is could not be recorded beside the database")]
@@ -58,7 +60,7 @@ pub(crate) enum Fault {
 impl Fault {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Thread(_) | Self::Ended { .. } => ErrorKind::Unavailable,
+            Self::Thread(_) | Self::Ended { .. } | Self::Crowded => ErrorKind::Unavailable,
             Self::Begin(source) => match kind_without_answer(source) {
                 // A transaction that nobody hears of does nothing.
                 None | Some(ErrorKind::OutcomeUnknown) => ErrorKind::Unavailable,
@@ -109,6 +111,7 @@ impl Fault {
             Self::Foreign(source) => Some(Box::new(source)),
             Self::Thread(source) => Some(Box::new(source)),
             Self::Pooled
+            | Self::Crowded
             | Self::Orphans { .. }
             | Self::Newer { .. }
             | Self::Panicked { .. }

@@ -1,6 +1,6 @@
 //! One group of migrations on one connection.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mt_core::{Error, ErrorKind};
 use sea_orm::{
@@ -88,6 +88,17 @@ pub(crate) struct Outcome {
 /// there is, and each would wait for the other.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long one waits for another migrator at most. It may be a tenant's own SQL that took the lock.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+async fn pause(began: Instant) -> Result<(), Fault> {
+    if began.elapsed() >= PATIENCE {
+        return Err(Fault::Crowded);
+    }
+    tokio::time::sleep(PAUSE).await;
+    Ok(())
+}
+
 /// The statement, if there is one, that records beside the database what is applied.
 pub(crate) type Record<'a> =
     dyn Fn(&[String]) -> Result<Option<Statement>, Error> + Send + Sync + 'a;
@@ -151,6 +162,7 @@ impl<'a> Session<'a> {
 
     /// A transaction that no other migrator of the database is in.
     async fn begin(&self) -> Result<DatabaseTransaction, Fault> {
+        let began = Instant::now();
         loop {
             let transaction =
                 self.db.begin_with_options(immediate()).await.map_err(Fault::Begin)?;
@@ -158,7 +170,7 @@ impl<'a> Session<'a> {
                 return Ok(transaction);
             }
             transaction.rollback().await.map_err(Fault::Begin)?;
-            tokio::time::sleep(PAUSE).await;
+            pause(began).await?;
         }
     }
 
@@ -220,8 +232,14 @@ impl<'a> Session<'a> {
 
     async fn run_alone(&self, group: &Group<'_>) -> Result<Outcome, Failure> {
         let untouched = |fault| Failure { fault, stays: false, earlier: Vec::new() };
+        let began = Instant::now();
         while !self.try_lock(self.db, "pg_try_advisory_lock").await.map_err(untouched)? {
-            tokio::time::sleep(PAUSE).await;
+            pause(began).await.map_err(untouched)?;
+        }
+        if self.db.get_database_backend() == DbBackend::Postgres {
+            // Such a migration holds nobody up while it waits for others, and may have to wait long.
+            let patient = self.db.execute_unprepared("SET lock_timeout = 0").await;
+            patient.map_err(|e| untouched(Fault::Begin(e)))?;
         }
         let outcome = self.run_locked(group).await;
         if self.db.get_database_backend() == DbBackend::Postgres {

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     PostgresConfig,
-    error::{Error, Result},
+    error::{CONNECT, Error, Result},
     names::{Identity, Part},
     roles::Passwords,
 };
@@ -151,7 +151,7 @@ impl Admin {
             .without_max_times()
             .with_total_delay(Some(self.pool.options().get_acquire_timeout()));
         let connected = connect.retry(backoff).when(is_busy).await;
-        let connection = connected.map_err(Error::server("connect to the tenant's database"))?;
+        let connection = connected.map_err(Error::server(CONNECT))?;
         Ok(Inside { connection, entrance })
     }
 }

@@ -1,19 +1,23 @@
 //! Connections to a tenant's database.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use mt_core::{BudgetSettings, Connect, TenantId};
 use sea_orm::{DatabaseConnection, DbBackend, SqlxPostgresConnector};
 use sqlx::{
-    ConnectOptions as _, Connection as _, PgPool,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use crate::{
     PostgresConfig,
-    admin::{self, Admin},
-    error::{Error, Result},
+    admin::{self, Admin, set_role},
+    error::{CONNECT, Error, Result},
     names::{Identity, Part},
     place::Place,
 };
@@ -119,7 +123,21 @@ pub(crate) async fn maintain(
     let timeout = config.lock_timeout_ms.to_string();
     let options = to(admin, database, identity, Part::Maintainer, purpose);
     let options = options.options([("lock_timeout", timeout)]);
-    let pool = single(config.acquire_timeout()).connect_lazy_with(options);
+    let set_role = set_role(identity, Part::Owner);
+    let is_used = AtomicBool::new(false);
+    let pool = single(config.acquire_timeout())
+        .after_connect(move |connection, _| {
+            // Another one would not have what the first had: a lock, settings, half of a migration.
+            let was_used = is_used.swap(true, Ordering::SeqCst);
+            let sql = set_role.clone();
+            Box::pin(async move {
+                if was_used {
+                    return Err(sqlx::Error::PoolClosed);
+                }
+                connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
+            })
+        })
+        .connect_lazy_with(options);
     connected(pool).await
 }
 
@@ -149,7 +167,7 @@ async fn connected(pool: PgPool) -> Result<DatabaseConnection> {
     let first = pool.acquire().await.map(drop);
     if let Err(error) = first {
         pool.close().await;
-        return Err(Error::server("connect to the tenant's database")(error));
+        return Err(Error::server(CONNECT)(error));
     }
     Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
 }

@@ -18,7 +18,9 @@ pub(crate) enum Error {
     NoDatabase(String),
     #[error("the database `{0}` is in use; nothing was removed")]
     InUse(String),
-    #[error("the database `{0}` takes no connections: it is being removed or replaced")]
+    #[error(
+        "the database `{0}` takes no connections: it is being removed or replaced, or whoever did that is gone; `activate` opens it"
+    )]
     Closed(String),
     #[error("a database of that name is there and is not this tenant's: {0}")]
     Taken(&'static str),
@@ -71,7 +73,7 @@ impl Error {
 
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Server { source, .. } => kind_of(source),
+            Self::Server { action, source } => kind_of(action, source),
             Self::NoDatabase(_) => ErrorKind::TenantNotFound,
             Self::InUse(_) | Self::Closed(_) => ErrorKind::InUse,
             Self::Taken(_) => ErrorKind::NameTaken,
@@ -96,6 +98,9 @@ fn is_full(error: &io::Error) -> bool {
     full.contains(&error.kind())
 }
 
+/// What is done when a role is let into a database, or not.
+pub(crate) const CONNECT: &str = "connect to the tenant's database";
+
 /// There is a database of that name; and what one of two hears who give it at the same moment.
 pub(crate) const DUPLICATE_DATABASE: [&str; 2] = ["42P04", "23505"];
 /// Somebody is connected to it.
@@ -108,7 +113,7 @@ pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
 pub(crate) const NO_DATABASE: &str = "3D000";
 
 /// By the server's code (<https://www.postgresql.org/docs/18/errcodes-appendix.html>).
-fn kind_of(error: &Sqlx) -> ErrorKind {
+fn kind_of(action: &str, error: &Sqlx) -> ErrorKind {
     let Sqlx::Database(error) = error else {
         return match error {
             Sqlx::Configuration(_) | Sqlx::Tls(_) => ErrorKind::Config,
@@ -121,8 +126,9 @@ fn kind_of(error: &Sqlx) -> ErrorKind {
     let code = error.code().unwrap_or_default();
     match &*code {
         NO_DATABASE => ErrorKind::TenantNotFound,
-        // The database's, and no object's: only connecting is asked about here.
-        "42501" => ErrorKind::TenantNotActive,
+        // Of a connection it is the database's, which the tenant's roles may not enter.
+        "42501" if action == CONNECT => ErrorKind::TenantNotActive,
+        "42501" => ErrorKind::Config,
         "28000" | "28P01" => ErrorKind::Unauthenticated,
         "55000" | OBJECT_IN_USE => ErrorKind::InUse,
         code if DUPLICATE_DATABASE.contains(&code) => ErrorKind::NameTaken,

@@ -27,7 +27,6 @@ use crate::{
     provision::not_placed,
     stock::Stock,
     sweep::Sweeps,
-    template::Template,
 };
 
 /// How many databases are looked into, at once.
@@ -42,7 +41,7 @@ pub struct PostgresFactory {
     pub(crate) sweeps: Sweeps,
     pub(crate) stock: Stock,
     /// Known once it was asked for.
-    pub(crate) template: Mutex<Option<Template>>,
+    pub(crate) template: Mutex<Option<String>>,
     /// Known once the server was asked.
     budget: OnceCell<ConnectionBudget>,
     pub(crate) programs: Programs,
@@ -314,11 +313,11 @@ impl DatabaseFactory for PostgresFactory {
     }
 
     async fn suspend(&self, tenant: &TenantId) -> Result<()> {
-        told(tenant, self.block(tenant, true).await)
+        told(tenant, self.keep_out(tenant).await)
     }
 
     async fn activate(&self, tenant: &TenantId) -> Result<()> {
-        told(tenant, self.block(tenant, false).await)
+        told(tenant, self.let_in(tenant).await)
     }
 
     async fn backup(

@@ -4,7 +4,7 @@ use mt_core::Stamp;
 use sea_orm::DbBackend;
 
 use crate::{
-    admin::{self, Admin, ident, literal},
+    admin::{self, Admin, ident, literal, set_role},
     comment::VIEW,
     error::Result,
     names::{Identity, Part},
@@ -14,13 +14,9 @@ use crate::{
 pub(crate) async fn make_roles(admin: &Admin, identity: &Identity) -> Result<()> {
     let mut sql = String::new();
     for part in Part::ALL {
-        let role = identity.role(part);
-        let login = match part {
-            Part::Owner => "NOLOGIN".to_owned(),
-            _ => format!("LOGIN PASSWORD {}", literal(&admin.passwords().verifier(&role))),
-        };
+        let role = ident(&identity.role(part));
+        let login = if part == Part::Owner { "NOLOGIN" } else { "LOGIN" };
         let inherit = if part == Part::Maintainer { "NOINHERIT" } else { "INHERIT" };
-        let role = ident(&role);
         // Whoever administers gives each of them what it is to have, also where it is no superuser.
         sql += &format!(
             "CREATE ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION {inherit} {login};\
@@ -28,11 +24,20 @@ pub(crate) async fn make_roles(admin: &Admin, identity: &Identity) -> Result<()>
         );
     }
     let [owner, runtime, reader, maintainer] = Part::ALL.map(|part| ident(&identity.role(part)));
-    sql += &format!(
-        "GRANT {owner}, {runtime}, {reader} TO {maintainer};\
-         ALTER ROLE {maintainer} SET role = {owner}"
-    );
+    sql += &format!("GRANT {owner}, {runtime}, {reader} TO {maintainer};");
+    sql += &settings_of_roles(admin, identity);
     admin.run("make the roles of a database", sql).await
+}
+
+/// The statements that give the roles their passwords, and take back what they set for themselves: a
+/// role may change both of its own, and for good.
+pub(crate) fn settings_of_roles(admin: &Admin, identity: &Identity) -> String {
+    let reset = |part| {
+        let name = identity.role(part);
+        let (role, verifier) = (ident(&name), literal(&admin.passwords().verifier(&name)));
+        format!("ALTER ROLE {role} PASSWORD {verifier};ALTER ROLE {role} RESET ALL;")
+    };
+    [Part::Runtime, Part::Reader, Part::Maintainer].map(reset).concat()
 }
 
 /// Removes the roles of a database that is gone.
@@ -62,7 +67,7 @@ pub(crate) async fn lay_out(
     identity: &Identity,
     ledger: Option<&str>,
 ) -> Result<()> {
-    let sql = layout(ledger);
+    let sql = set_role(identity, Part::Owner) + ";" + &layout(ledger);
     let mut inside = admin.enter(database, identity, Part::Maintainer).await?;
     let done = admin::run(&mut inside.connection, "prepare the database", sql).await;
     inside.close().await;
@@ -76,24 +81,36 @@ pub(crate) async fn furnish(
     identity: &Identity,
     ledger: Option<&str>,
 ) -> Result<()> {
-    let sql = layout(ledger) + &rights(identity, ledger);
+    let sql = set_role(identity, Part::Owner) + ";" + &layout(ledger) + &rights(identity, ledger);
     let mut inside = admin.enter(database, identity, Part::Maintainer).await?;
     let done = admin::run(&mut inside.connection, "prepare the database", sql).await;
     inside.close().await;
     done
 }
 
-/// Makes everything that `from` owns in the database, which is a copy of a template, `identity`'s.
+/// Makes everything in the database, which is a copy of a template, `identity`'s.
 pub(crate) async fn take_over(
     admin: &Admin,
     database: &str,
-    from: &Identity,
     identity: &Identity,
     ledger: Option<&str>,
 ) -> Result<()> {
-    let [from, owner] = [from, identity].map(|identity| ident(&identity.role(Part::Owner)));
+    let owner = identity.role(Part::Owner);
     let rights = rights(identity, ledger);
-    let sql = format!("REASSIGN OWNED BY {from} TO {owner};SET LOCAL ROLE {owner};{rights}");
+    // Whose it was is what the copy says: the template may be another by now. Schemas first: what is
+    // in one can only be given to somebody who may make things there.
+    let sql = format!(
+        "DO $mt$ DECLARE before oid; found name; BEGIN \
+         SELECT relowner INTO before FROM pg_class \
+           WHERE oid = 'public._mt_tenant'::regclass; \
+         FOR found IN SELECT nspname FROM pg_namespace WHERE nspowner = before LOOP \
+           EXECUTE format('ALTER SCHEMA %I OWNER TO %I', found, {owner_name}); \
+         END LOOP; \
+         EXECUTE format('REASSIGN OWNED BY %s TO %I', before::regrole, {owner_name}); \
+         END $mt$;SET LOCAL ROLE {owner};{rights}",
+        owner_name = literal(&owner),
+        owner = ident(&owner),
+    );
     let mut inside = admin.visit(database).await?;
     let done = admin::run(&mut inside.connection, "take the copy of a template over", sql).await;
     inside.close().await;

@@ -5,7 +5,7 @@ use sqlx::{ConnectOptions as _, PgConnection};
 
 use crate::{
     admin::{self, Admin, ident, literal},
-    error::{Error, Result},
+    error::{CONNECT, Error, Result},
     names::{Identity, Part},
 };
 
@@ -85,7 +85,7 @@ impl Login {
         let options = self.admin.server().clone().database(database).options(settings);
         let options = options.username(&self.role).password(self.password().expose());
         let connected = options.disable_statement_logging().connect().await;
-        connected.map_err(Error::server("connect to the tenant's database"))
+        connected.map_err(Error::server(CONNECT))
     }
 
     /// Lets nobody log in as it any more, and ends all sessions of it but that of `kept`: who knows

@@ -8,8 +8,8 @@ use crate::{admin::Admin, comment::Comment, error::Error, names::Identity};
 macro_rules! select {
     ($which:literal) => {
         concat!(
-            "SELECT datname::text, rolname::text, datallowconn, \
-             description \
+            "SELECT datname::text, rolname::text, datallowconn, description, \
+             datconnlimit = -2 \
              FROM pg_database d JOIN pg_roles r ON r.oid = datdba \
              LEFT JOIN pg_shdescription ON objoid = d.oid AND classoid = 'pg_database'::regclass ",
             $which
@@ -26,6 +26,8 @@ pub(crate) struct Place {
     pub(crate) comment: Option<Comment>,
     /// Whether it takes connections.
     pub(crate) is_open: bool,
+    /// A `DROP DATABASE` did not come to its end: all that can be done with it is to drop it.
+    pub(crate) is_half_dropped: bool,
 }
 
 impl Place {
@@ -57,6 +59,7 @@ impl Place {
                 identity: Identity::of_owner(prefix, row.try_get(1)?),
                 is_open: row.try_get(2)?,
                 comment: comment.as_deref().and_then(Comment::read),
+                is_half_dropped: row.try_get(4)?,
             })
         };
         let read = rows.iter().map(place).collect::<Result<_, _>>();

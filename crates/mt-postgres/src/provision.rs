@@ -55,16 +55,12 @@ impl PostgresFactory {
             mt_core::Error::from(Error::Taken("its stamp says so")).with_source(source)
         };
         let is_ours = place.comment.is_some();
+        if !place.is_open || place.is_half_dropped {
+            return self.reopen(tenant, placement, place).await;
+        }
         if is_ours {
             let (stamp, _) = place.stamped(tenant).map_err(taken)?;
             stamp.check(self.context.deployment, tenant, placement.generation).map_err(taken)?;
-        }
-        if !place.is_open {
-            if !is_ours {
-                return Err(Error::Taken("it takes no connections").into());
-            }
-            // Somebody began to remove it, and did not finish.
-            self.allow_connections(&place.name, true).await?;
         }
         let Some(identity) = &place.identity else {
             return Err(Error::Taken("its owner is not one of ours").into());
@@ -78,6 +74,34 @@ impl PostgresFactory {
                 self.finish(tenant, placement, &place.name, &identity).await
             }
         }
+    }
+
+    /// Opens what somebody began to remove or to replace, and did not finish, or drops what nothing
+    /// else can be done with.
+    async fn reopen(&self, tenant: &TenantId, placement: &Placement, place: Place) -> Result<()> {
+        let taken = |source: mt_core::Error| {
+            mt_core::Error::from(Error::Taken("it takes no connections, and its stamp says so"))
+                .with_source(source)
+        };
+        place.check(self.context.deployment, tenant, placement.generation).map_err(taken)?;
+        // Whoever is still at it is waited for, and then everything is looked at again.
+        let turn = self.turn(tenant).await?;
+        let names = [place.name.clone()];
+        let found = Place::find(&self.admin, &self.config.database_prefix, &names).await?;
+        if let Some(place) = found.into_iter().next()
+            && self.placement(tenant).await? == *placement
+            && let Ok(identity) = place.check(self.context.deployment, tenant, placement.generation)
+        {
+            if place.is_half_dropped {
+                let sql = format!("DROP DATABASE {}", ident(&place.name));
+                self.admin.run("remove a database that was half removed", sql).await?;
+                furnish::drop_roles(&self.admin, identity).await?;
+            } else if !place.is_open {
+                self.allow_connections(&place.name, true).await?;
+            }
+        }
+        drop(turn);
+        Box::pin(self.make(tenant)).await
     }
 
     /// Stamps a database of ours that lost everything.
@@ -134,20 +158,20 @@ impl PostgresFactory {
 
     async fn copy_template(&self, identity: &Identity) -> Result<()> {
         let owner = identity.role(Part::Owner);
-        let mut template = self.template().await?;
-        match self.create_database(identity, &template.name, &owner).await {
+        let template = self.template().await?;
+        match self.create_database(identity, &template, &owner).await {
             Err(error) if error.is(NO_DATABASE) => {
                 self.forget_template().await;
-                template = self.template().await?;
-                self.create_database(identity, &template.name, &owner).await?;
+                let template = self.template().await?;
+                self.create_database(identity, &template, &owner).await?;
             }
             created => created?,
         }
         let spare = identity.spare();
         let grants = furnish::grants(&spare, identity);
         self.admin.run("give the database to its roles", grants).await?;
-        let (from, ledger) = (&template.identity, self.context.ledger());
-        Ok(furnish::take_over(&self.admin, &spare, from, identity, ledger).await?)
+        let ledger = self.context.ledger();
+        Ok(furnish::take_over(&self.admin, &spare, identity, ledger).await?)
     }
 
     /// Makes a database under a name of its own, and marks it as being made.

@@ -46,7 +46,7 @@ impl PostgresFactory {
             let (admin, turn) = (self.admin.clone(), Arc::clone(&turn));
             // Goes on whoever gives up, so that a database is not left closed.
             let removal = async move {
-                let removed = remove(&admin, &place.name, &identity, deadline).await;
+                let removed = remove(&admin, &place, &identity, deadline).await;
                 drop(turn);
                 removed
             };
@@ -75,15 +75,29 @@ impl PostgresFactory {
         Ok(names.into_iter().collect())
     }
 
-    /// Takes the tenant's roles the right to connect, or gives it back.
-    pub(crate) async fn block(&self, tenant: &TenantId, block: bool) -> Result<()> {
+    /// Lets the tenant's roles in again: also where somebody who died while he removed or replaced
+    /// the database left it closed, and with the passwords and settings that they were made with.
+    pub(crate) async fn let_in(&self, tenant: &TenantId) -> Result<()> {
+        // Whoever closed it and is still at it is waited for.
+        let _turn = self.turn(tenant).await?;
+        let placement = self.placement(tenant).await?;
+        let name = self.name(tenant, &placement);
+        let place =
+            self.find(&name).await?.ok_or_else(|| Error::NoDatabase(name.as_str().to_owned()))?;
+        let identity = place.check(self.context.deployment, tenant, placement.generation)?;
+        if !place.is_open {
+            self.allow_connections(&place.name, true).await?;
+        }
+        let mut sql = furnish::settings_of_roles(&self.admin, identity);
+        sql += &furnish::grants(&place.name, identity);
+        Ok(self.admin.run("let the tenant in again", sql).await?)
+    }
+
+    /// Takes the tenant's roles the right to connect.
+    pub(crate) async fn keep_out(&self, tenant: &TenantId) -> Result<()> {
         let (place, identity) = self.ours(tenant).await?;
         let [_, runtime, reader, _] = Part::ALL.map(|part| ident(&identity.role(part)));
         let database = ident(&place.name);
-        if !block {
-            let sql = format!("GRANT CONNECT ON DATABASE {database} TO {runtime}, {reader}");
-            return Ok(self.admin.run("let the tenant in again", sql).await?);
-        }
         let sql = format!("REVOKE CONNECT ON DATABASE {database} FROM {runtime}, {reader}");
         self.admin.run("keep the tenant out", sql).await?;
         end_sessions(&self.admin, &place.name, &identity, Sessions::All).await?;
@@ -112,7 +126,8 @@ async fn end_sessions(
          SELECT CASE WHEN usename = ANY($2) AND (state = 'idle' OR $3) \
            THEN pg_terminate_backend(pid) ELSE false END AS ended \
          FROM pg_stat_activity \
-         WHERE datname = $1 AND backend_type = 'client backend' AND pid <> pg_backend_pid()) AS s";
+         WHERE datname = $1 AND (backend_type = 'client backend' OR backend_type IS NULL) \
+         AND pid <> pg_backend_pid()) AS s";
     let row = sqlx::query(sql)
         .bind(database)
         .bind(&roles[..])
@@ -125,10 +140,16 @@ async fn end_sessions(
 /// Closes the database to everybody, waits for those who are in it, and drops it with its roles.
 async fn remove(
     admin: &Admin,
-    database: &str,
+    place: &Place,
     identity: &Identity,
     deadline: Instant,
 ) -> Result<(), Error> {
+    let database = place.name.as_str();
+    if place.is_half_dropped {
+        // Nobody can be in it any more, and nothing else can be done with it.
+        drop_it(admin, database).await?;
+        return furnish::drop_roles(admin, identity).await;
+    }
     allow(admin, database, false).await?;
     let dropped = empty_and_drop(admin, database, identity, deadline).await;
     match dropped {
@@ -151,8 +172,7 @@ async fn empty_and_drop(
 ) -> Result<(), Error> {
     loop {
         empty(admin, database, identity, deadline).await?;
-        let sql = format!("DROP DATABASE {}", ident(database));
-        match admin.run("remove the database", sql).await {
+        match drop_it(admin, database).await {
             Err(error) if error.is(OBJECT_IN_USE) => {}
             done => return done,
         }
@@ -161,6 +181,10 @@ async fn empty_and_drop(
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+async fn drop_it(admin: &Admin, database: &str) -> Result<(), Error> {
+    admin.run("remove the database", format!("DROP DATABASE {}", ident(database))).await
 }
 
 /// Waits until nobody is in a database that is closed.

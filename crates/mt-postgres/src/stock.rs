@@ -77,7 +77,9 @@ impl PostgresFactory {
         let spares = Place::find_nobodys(&self.admin, prefix).await?;
         let is_ready = |place: &Place| {
             let comment = place.comment.as_ref();
-            place.is_open && comment.is_some_and(|c| c.is_ready_spare(deployment, &schema))
+            place.is_open
+                && !place.is_half_dropped
+                && comment.is_some_and(|c| c.is_ready_spare(deployment, &schema))
         };
         let mut ready: Vec<Identity> =
             spares.into_iter().filter(is_ready).filter_map(|place| place.identity).collect();

@@ -70,17 +70,32 @@ impl PostgresFactory {
             }
             tracing::info!(database = place.name, "removing a database that nobody will claim");
             let sql = format!("DROP DATABASE IF EXISTS {}", ident(&place.name));
-            admin.run("remove what was left behind", sql).await?;
+            let removed = admin.run("remove what was left behind", sql).await;
+            if !self.is_done(&place.name, removed) {
+                used.insert(identity);
+            }
         }
         let roles = "SELECT rolname::text FROM pg_roles WHERE starts_with(rolname::text, $1)";
         for role in self.names(roles).await? {
             let Some(identity) = Identity::of_role(prefix, &role) else { continue };
-            // Asked of each: another process may have made or claimed something since.
-            if is_old(&identity) && !used.contains(&identity) {
-                furnish::drop_roles(admin, &identity).await?;
+            if is_old(&identity) && used.insert(identity.clone()) {
+                // The server refuses those whose database was claimed since.
+                let removed = furnish::drop_roles(admin, &identity).await;
+                self.is_done(&role, removed);
             }
         }
         Ok(())
+    }
+
+    /// One that cannot be removed keeps none of the others.
+    fn is_done(&self, name: &str, removed: Result<()>) -> bool {
+        removed.map_err(mt_core::Error::from).map_or_else(
+            |error| {
+                tracing::warn!(name, error = %error.to_chain(), "something left behind stays there");
+                false
+            },
+            |()| true,
+        )
     }
 
     /// Whose databases have a tenant's name, and whose roles have a session: a large copy may take

@@ -17,14 +17,6 @@ use crate::{
     place::Place,
 };
 
-/// A template that is there.
-#[derive(Clone, Debug)]
-pub(crate) struct Template {
-    pub(crate) name: String,
-    /// Whose role what is in it belongs to.
-    pub(crate) identity: Identity,
-}
-
 impl PostgresFactory {
     /// The context's schema, as it is recorded of a database that has it.
     pub(crate) fn schema(&self) -> SchemaRecord {
@@ -33,20 +25,17 @@ impl PostgresFactory {
 
     /// The template of the context's schema, made if it is not there. One makes it, all others of
     /// this process wait.
-    pub(crate) async fn template(&self) -> Result<Template> {
+    pub(crate) async fn template(&self) -> Result<String> {
         let mut known = self.template.lock().await;
         if let Some(template) = &*known {
             return Ok(template.clone());
         }
         let name = self.template_name();
-        let template = loop {
-            if let Some(template) = self.find_template(&name).await? {
-                break template;
-            }
+        while !self.has_template(&name).await? {
             self.make_template(&name).await?;
-        };
-        *known = Some(template.clone());
-        Ok(template)
+        }
+        *known = Some(name.clone());
+        Ok(name)
     }
 
     /// Forgets a template that somebody removed.
@@ -66,17 +55,20 @@ impl PostgresFactory {
         format!("{}--t-{}", self.config.database_prefix, &hash[..32])
     }
 
-    async fn find_template(&self, name: &str) -> Result<Option<Template>> {
+    async fn has_template(&self, name: &str) -> Result<bool> {
         let prefix = &self.config.database_prefix;
         let found = Place::find(&self.admin, prefix, &[name.to_owned()]).await?;
-        let Some(place) = found.into_iter().next() else { return Ok(None) };
-        let comment = place.comment.filter(|comment| comment.is_of(self.context.deployment));
-        match comment.and_then(|comment| comment.template(prefix)) {
-            Some(identity) => Ok(Some(Template { name: name.to_owned(), identity })),
-            None => {
-                Err(Error::Taken("it is a template's name, and its comment says otherwise").into())
-            }
+        let Some(place) = found.into_iter().next() else { return Ok(false) };
+        if place.is_half_dropped {
+            let sql = format!("DROP DATABASE IF EXISTS {}", ident(name));
+            self.admin.run("remove a template that was half removed", sql).await?;
+            return Ok(false);
         }
+        let comment = place.comment.filter(|comment| comment.is_of(self.context.deployment));
+        if comment.and_then(|comment| comment.template(prefix)).is_some() {
+            return Ok(true);
+        }
+        Err(Error::Taken("it is a template's name, and its comment says otherwise").into())
     }
 
     /// Makes it under a name of its own first; of two who do, one's is not needed.

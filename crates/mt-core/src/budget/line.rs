@@ -207,6 +207,7 @@ impl Line {
             return Rest::Close(idle);
         }
         self.waiters.retain(|waiter| !waiter.sender.is_closed());
+        self.closing = self.closing.min(self.waiters.len());
         // Places that are about to come free are for the first in the line; this one is for the
         // next.
         if let Some(waiter) = self.waiters.get(self.closing) {

@@ -3,7 +3,10 @@
 use std::{
     fmt,
     pin::pin,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use sea_orm::{DatabaseConnection, DbBackend};
@@ -84,6 +87,9 @@ impl fmt::Debug for Place {
 pub(crate) struct Lease {
     connection: DatabaseConnection,
     given: Option<(Idle, Use)>,
+    /// Nothing runs on it. Where a call was given up, the server goes on with it, and the next call
+    /// would wait until it has ended.
+    is_quiet: AtomicBool,
     #[expect(dead_code, reason = "held for its drop")]
     permit: OwnedSemaphorePermit,
 }
@@ -92,12 +98,17 @@ impl Lease {
     pub(crate) const fn connection(&self) -> &DatabaseConnection {
         &self.connection
     }
+
+    /// Notes whether something runs on it.
+    pub(crate) fn set_quiet(&self, is_quiet: bool) {
+        self.is_quiet.store(is_quiet, Ordering::SeqCst);
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some((idle, using)) = self.given.take() {
-            give_back(idle, using);
+            give_back(idle, using, *self.is_quiet.get_mut());
         }
     }
 }
@@ -141,7 +152,12 @@ impl ConnectionPool {
         let idle = match turn {
             Turn::Reuse(idle) => idle,
             Turn::Open => pool.open(Place::taken(&pool.budget)).await?,
-            Turn::Replace(coldest) => pool.open(close(coldest).await).await?,
+            Turn::Replace(coldest) => {
+                // Goes on when the caller gives up: its place is free once it is closed.
+                let closing = tokio::spawn(close(coldest));
+                let place = self.by(deadline, closing).await?.map_err(|_ended| closed())?;
+                pool.open(place).await?
+            }
             Turn::Wait(grant) => match self.by(deadline, grant).await? {
                 Ok(Grant::Idle(idle)) => idle,
                 Ok(Grant::Place(place)) => pool.open(place).await?,
@@ -149,7 +165,9 @@ impl ConnectionPool {
             },
             Turn::Closed => return Err(closed()),
         };
-        Ok(Lease { connection: idle.connection.clone(), given: Some((idle, using)), permit })
+        let connection = idle.connection.clone();
+        let given = Some((idle, using));
+        Ok(Lease { connection, given, is_quiet: AtomicBool::new(false), permit })
     }
 
     async fn by<T>(&self, deadline: Instant, wait: impl Future<Output = T>) -> Result<T> {
@@ -206,16 +224,16 @@ impl Inner {
     }
 }
 
-fn give_back(idle: Idle, using: Use) {
+fn give_back(idle: Idle, using: Use, is_quiet: bool) {
     let pool = Arc::clone(&using.0);
-    let is_good = idle.opened_at.elapsed() < pool.budget.settings.max_lifetime;
+    let is_good = is_quiet && idle.opened_at.elapsed() < pool.budget.settings.max_lifetime;
     let rest = pool.budget.line().give_back(pool.id, idle, is_good);
     match rest {
         Rest::Kept => watch(&pool.budget),
         Rest::Hand(waiter, idle) => {
             // Who gave up meanwhile has had no use of it.
             if let Err(Grant::Idle(idle)) = waiter.send(Grant::Idle(idle)) {
-                give_back(idle, using);
+                give_back(idle, using, is_quiet);
             }
         }
         Rest::Close(idle) => {
@@ -254,7 +272,8 @@ async fn close_unused(budget: Weak<Shared>) {
 
 /// Closes a connection; its place is the caller's.
 async fn close(idle: Idle) -> Place {
-    let Idle { connection, place, .. } = idle;
+    // In this order: its place is free once it is gone, also where this is given up.
+    let Idle { place, connection, .. } = idle;
     if let Err(error) = connection.close_by_ref().await {
         tracing::debug!(error = %error, "a connection did not close cleanly");
     }

@@ -53,9 +53,14 @@ async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }
 
+/// A connection on which nothing runs any more when it is given back.
+async fn take(pool: &ConnectionPool) -> Result<Lease> {
+    pool.lease().await.inspect(|lease| lease.set_quiet(true))
+}
+
 fn wait(pool: &ConnectionPool) -> JoinHandle<Result<Lease>> {
     let pool = pool.clone();
-    tokio::spawn(async move { pool.lease().await })
+    tokio::spawn(async move { take(&pool).await })
 }
 
 #[test]
@@ -69,10 +74,10 @@ async fn a_connection_is_used_again() {
     let (budget, server) = (budget(2), Server::default());
     let pool = budget.pool(server.clone(), 2);
     for _ in 0..3 {
-        drop(pool.lease().await.unwrap());
+        drop(take(&pool).await.unwrap());
     }
     assert_eq!((server.opened(), taken(&budget)), (1, (1, 1, 0)));
-    let (_one, _two) = (pool.lease().await.unwrap(), pool.lease().await.unwrap());
+    let (_one, _two) = (take(&pool).await.unwrap(), take(&pool).await.unwrap());
     assert_eq!((server.opened(), taken(&budget)), (2, (2, 0, 0)));
 }
 
@@ -82,13 +87,13 @@ async fn the_coldest_idle_connection_makes_room() {
     let [a, b, c] = [0; 3].map(|_| Server::default());
     let [cold, warm, new] = [&a, &b, &c].map(|server| budget.pool(server.clone(), 2));
     for pool in [&cold, &warm, &cold, &warm] {
-        drop(pool.lease().await.unwrap());
+        drop(take(pool).await.unwrap());
     }
-    drop(new.lease().await.unwrap());
+    drop(take(&new).await.unwrap());
     assert_eq!(taken(&budget), (2, 2, 0));
-    drop(warm.lease().await.unwrap());
+    drop(take(&warm).await.unwrap());
     assert_eq!((b.opened(), c.opened()), (1, 1), "what is warm stayed");
-    drop(cold.lease().await.unwrap());
+    drop(take(&cold).await.unwrap());
     assert_eq!((a.opened(), c.opened()), (2, 1), "what is cold went");
 }
 
@@ -96,7 +101,7 @@ async fn the_coldest_idle_connection_makes_room() {
 async fn who_waits_is_served_in_order() {
     let (budget, server) = (budget(1), Server::default());
     let [a, b] = [0; 2].map(|_| budget.pool(server.clone(), 2));
-    let first = a.lease().await.unwrap();
+    let first = take(&a).await.unwrap();
     let others = wait(&b);
     settle().await;
     let own = wait(&a);
@@ -114,7 +119,7 @@ async fn who_waits_is_served_in_order() {
 async fn who_waits_for_its_own_pools_gets_that_connection() {
     let (budget, server) = (budget(1), Server::default());
     let pool = budget.pool(server.clone(), 2);
-    let first = pool.lease().await.unwrap();
+    let first = take(&pool).await.unwrap();
     let second = wait(&pool);
     settle().await;
     drop(first);
@@ -126,8 +131,8 @@ async fn who_waits_for_its_own_pools_gets_that_connection() {
 async fn one_pool_has_no_more_than_its_own_limit() {
     let (budget, server) = (budget(10), Server::default());
     let pool = budget.pool(server.clone(), 2);
-    let held = [pool.lease().await.unwrap(), pool.lease().await.unwrap()];
-    let error = pool.lease().await.unwrap_err();
+    let held = [take(&pool).await.unwrap(), take(&pool).await.unwrap()];
+    let error = take(&pool).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let told = error.to_string();
     assert!(told.contains("5s") && told.contains("at most 2"), "{told}");
@@ -139,7 +144,7 @@ async fn nothing_is_lost_with_who_gives_up() {
     let (budget, server) = (budget(1), Server::default());
     let [a, b] = [0; 2].map(|_| budget.pool(server.clone(), 2));
     // In the line.
-    let held = a.lease().await.unwrap();
+    let held = take(&a).await.unwrap();
     let waiting = wait(&b);
     settle().await;
     waiting.abort();
@@ -147,13 +152,13 @@ async fn nothing_is_lost_with_who_gives_up() {
     drop(held);
     assert_eq!(taken(&budget), (1, 1, 0));
     // Handed a place, and gone before taking it.
-    let held = a.lease().await.unwrap();
+    let held = take(&a).await.unwrap();
     let waiting = wait(&b);
     settle().await;
     drop(held);
     waiting.abort();
     settle().await;
-    drop(b.lease().await.unwrap());
+    drop(take(&b).await.unwrap());
     // While it connects, having closed somebody else's.
     server.0.is_slow.store(true, Ordering::SeqCst);
     let connecting = wait(&a);
@@ -164,7 +169,7 @@ async fn nothing_is_lost_with_who_gives_up() {
     assert_eq!(taken(&budget), (0, 0, 0));
     // And with a server that refuses.
     server.0.is_down.store(true, Ordering::SeqCst);
-    assert_eq!(b.lease().await.unwrap_err().to_string(), "down");
+    assert_eq!(take(&b).await.unwrap_err().to_string(), "down");
     assert_eq!(taken(&budget), (0, 0, 0));
 }
 
@@ -172,9 +177,9 @@ async fn nothing_is_lost_with_who_gives_up() {
 async fn a_closed_pool_lets_go_of_everything() {
     let (budget, server) = (budget(2), Server::default());
     let [a, b] = [0; 2].map(|_| budget.pool(server.clone(), 2));
-    let [used, idle] = [a.lease().await.unwrap(), a.lease().await.unwrap()];
+    let [used, idle] = [take(&a).await.unwrap(), take(&a).await.unwrap()];
     drop(idle);
-    let held = b.lease().await.unwrap();
+    let held = take(&b).await.unwrap();
     let waiting = wait(&a);
     settle().await;
     let closing = tokio::spawn({
@@ -188,7 +193,7 @@ async fn a_closed_pool_lets_go_of_everything() {
     drop(used);
     closing.await.unwrap();
     assert_eq!(taken(&budget), (1, 0, 0));
-    assert_eq!(a.lease().await.unwrap_err().kind(), ErrorKind::TenantNotActive);
+    assert_eq!(take(&a).await.unwrap_err().kind(), ErrorKind::TenantNotActive);
     drop((held, b));
     settle().await;
     assert_eq!(taken(&budget), (0, 0, 0), "a pool that is gone has nothing either");
@@ -203,7 +208,7 @@ async fn what_nobody_uses_is_closed_and_what_is_old_replaced() {
     let (budget, server) = (ConnectionBudget::new(settings).unwrap(), Server::default());
     let pool = budget.pool(server.clone(), 3);
     for _ in 0..2 {
-        let [one, two] = [pool.lease().await.unwrap(), pool.lease().await.unwrap()];
+        let [one, two] = [take(&pool).await.unwrap(), take(&pool).await.unwrap()];
         drop(one);
         sleep(Duration::from_secs(30)).await;
         drop(two);
@@ -212,7 +217,7 @@ async fn what_nobody_uses_is_closed_and_what_is_old_replaced() {
         sleep(Duration::from_secs(30)).await;
         assert_eq!(taken(&budget), (0, 0, 0));
     }
-    let long = pool.lease().await.unwrap();
+    let long = take(&pool).await.unwrap();
     sleep(Duration::from_secs(91)).await;
     drop(long);
     settle().await;
@@ -233,12 +238,12 @@ async fn however_it_goes_there_are_never_too_many() {
                 let pool = &pools[usize::try_from(number % 8).unwrap()];
                 let patience = Duration::from_micros(number % 5 * 100);
                 let lease = if turn % 3 == 0 {
-                    let Ok(lease) = tokio::time::timeout(patience, pool.lease()).await else {
+                    let Ok(lease) = tokio::time::timeout(patience, take(pool)).await else {
                         continue;
                     };
                     lease.unwrap()
                 } else {
-                    pool.lease().await.unwrap()
+                    take(pool).await.unwrap()
                 };
                 assert!(in_use.fetch_add(1, Ordering::SeqCst) < 3);
                 assert!(budget.usage().open <= 3);
@@ -258,4 +263,16 @@ async fn however_it_goes_there_are_never_too_many() {
         pool.close().await;
     }
     assert_eq!(taken(&budget), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_on_which_something_may_still_run_is_not_given_to_the_next() {
+    let (budget, server) = (budget(2), Server::default());
+    let pool = budget.pool(server.clone(), 2);
+    let given_up = pool.lease().await.unwrap();
+    drop(given_up);
+    settle().await;
+    assert_eq!(taken(&budget), (0, 0, 0));
+    drop(take(&pool).await.unwrap());
+    assert_eq!((server.opened(), taken(&budget)), (2, (1, 1, 0)));
 }

@@ -217,8 +217,18 @@ impl Statement<'_> {
         by_keyword || in_schema
     }
 
+    /// `ALTER ROLE …`, `CREATE USER MAPPING …`, `ALTER DATABASE …` and their like, and `ALTER DEFAULT
+    /// PRIVILEGES`.
+    fn is_of_roles(&self) -> bool {
+        const OBJECTS: [&str; 5] = ["ROLE", "USER", "GROUP", "DATABASE", "DEFAULT"];
+        let object = self.words().nth(1).unwrap_or_default();
+        OBJECTS.iter().any(|one| object.eq_ignore_ascii_case(one))
+    }
+
     fn check(&self, backend: DbBackend) -> Result<(), Error> {
         const CONNECTION: &str = "it changes the connection for whoever uses it next";
+        const ROLES: &str =
+            "roles, rights and databases are the provider's and migrations' to change";
         let verb = self.verb();
         let postgres = backend == DbBackend::Postgres;
         let advice = match verb.as_str() {
@@ -238,6 +248,8 @@ impl Statement<'_> {
             {
                 CONNECTION
             }
+            "GRANT" | "REVOKE" | "REASSIGN" if postgres => ROLES,
+            "CREATE" | "ALTER" | "DROP" if postgres && self.is_of_roles() => ROLES,
             "CREATE" if self.makes_temporary() => CONNECTION,
             // A view of it would write whoever reads it.
             _ if !postgres && self.selects_from_writing_pragma() => {

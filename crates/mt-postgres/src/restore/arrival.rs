@@ -151,7 +151,8 @@ impl Arrival<'_> {
         let sql = format!(
             "ALTER DATABASE {database} RESET ALL; \
              ALTER DATABASE {database} ALLOW_CONNECTIONS true CONNECTION LIMIT -1 IS_TEMPLATE false; \
-             REVOKE ALL ON DATABASE {database} FROM {runtime}, {reader}, {maintainer};{grants}",
+             REVOKE ALL ON DATABASE {database} FROM {runtime}, {reader}, {maintainer};{roles}{grants}",
+            roles = furnish::settings_of_roles(admin, identity),
             grants = furnish::grants(name, identity)
         );
         admin.run("reset the new database", sql).await

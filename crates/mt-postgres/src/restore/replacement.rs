@@ -134,7 +134,7 @@ impl Replacement {
             && let Err(error) = allow(&self.admin, &old.name, true).await
         {
             let error = mt_core::Error::from(error);
-            tracing::warn!(tenant = %self.tenant, database = old.name, error = %error.to_chain(), "a database that was not replaced stays closed; `provision` opens it");
+            tracing::warn!(tenant = %self.tenant, database = old.name, error = %error.to_chain(), "a database that was not replaced stays closed; `activate` opens it");
         }
         switched
     }
@@ -157,6 +157,16 @@ impl Replacement {
         // The store may have switched and lost its answer.
         match placements.get(&self.tenant).await {
             Ok(Some(now)) if now == self.after => Ok(()),
+            // It may be on its way: a second one waits behind it, and has an answer.
+            Ok(Some(now)) if now == self.before && !refusals.contains(&error.kind()) => {
+                match placements.compare_and_set(&self.tenant, &self.before, &self.after).await {
+                    Ok(()) => Ok(()),
+                    Err(_) => match placements.get(&self.tenant).await {
+                        Ok(Some(now)) if now == self.after => Ok(()),
+                        _ => Err(Switch::Unknown(error)),
+                    },
+                }
+            }
             Ok(Some(now)) if now == self.before => Err(Switch::Refused(error)),
             _ if refusals.contains(&error.kind()) => Err(Switch::Refused(error)),
             _ => Err(Switch::Unknown(error)),

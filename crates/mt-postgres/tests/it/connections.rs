@@ -168,3 +168,22 @@ async fn a_server_is_reached_by_tls_and_its_certificate_is_checked() {
     let refused = factory.provision(&tenant("acme")).await.unwrap_err();
     assert!(!refused.to_chain().contains(url.password().unwrap()), "{}", refused.to_chain());
 }
+
+#[tokio::test]
+async fn a_call_that_was_given_up_keeps_nobody_waiting() {
+    let site = Site::find().await;
+    let factory = site.builder(&context()).with_connection_budget(2).build().unwrap();
+    let data = open(&factory, &["a"]).await.remove(0);
+    let soon = Duration::from_millis(200);
+    let slow = select(&data, "SELECT pg_sleep(25)::text");
+    tokio::time::timeout(soon, slow).await.unwrap_err();
+    // Not on the connection that is asleep.
+    assert_eq!(select(&data, "SELECT 'awake'").await.unwrap(), "awake");
+    let transaction = data.begin().await.unwrap();
+    let slow = transaction.execute_unprepared("SELECT pg_sleep(25)");
+    tokio::time::timeout(soon, slow).await.unwrap_err();
+    drop(transaction);
+    let refused = select(&data, "SELECT 'both asleep'").await.unwrap_err();
+    let error = mt_core::Error::in_db_err(&refused).unwrap();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}

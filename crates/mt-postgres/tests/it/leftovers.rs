@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use mt_core::DatabaseFactory as _;
+use mt_core::{DatabaseFactory as _, ErrorKind};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, postgres::PgConnectOptions,
 };
@@ -93,4 +93,67 @@ async fn what_is_old_and_ours_is_removed_with_the_next_provisioning() {
         another.deprovision(&tenant(id)).await.unwrap();
     }
     assert_eq!(left(&mut admin, &site.prefix).await, (2, 8));
+}
+
+async fn run(admin: &mut PgConnection, sql: String) {
+    admin.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_was_left_closed_is_opened_or_removed() {
+    let site = Site::find().await;
+    let mut admin =
+        site.url().as_str().parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+    let factory = site.factory(&context());
+    let acme = tenant("acme");
+    factory.provision(&acme).await.unwrap();
+    let close = format!("ALTER DATABASE \"{}acme\" ALLOW_CONNECTIONS false", site.prefix);
+    run(&mut admin, close.clone()).await;
+    for refused in [
+        factory.describe(&acme).await.map(drop),
+        factory.get_adapters(&acme).await.map(drop),
+        factory.suspend(&acme).await,
+    ] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InUse);
+    }
+    factory.activate(&acme).await.unwrap();
+    factory.get_adapters(&acme).await.unwrap();
+    run(&mut admin, close.clone()).await;
+    factory.provision(&acme).await.unwrap();
+    factory.get_adapters(&acme).await.unwrap();
+    run(&mut admin, close).await;
+    factory.deprovision(&acme).await.unwrap();
+    assert_eq!(left(&mut admin, &site.prefix).await, (0, 0));
+}
+
+/// What a server that dies in the middle of `DROP DATABASE` leaves, and takes no other word for.
+#[tokio::test]
+async fn a_database_that_is_half_dropped_is_removed_and_given_to_nobody() {
+    let site = Site::find().await;
+    let mut admin =
+        site.url().as_str().parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+    let context = context();
+    let factory = site.builder(&context).with_spare_databases(1).build().unwrap();
+    let [acme, globex] = ["acme", "globex"].map(tenant);
+    factory.provision(&acme).await.unwrap();
+    let limit = |limit: i32, name: &str| {
+        let like = format!("{}{name}", site.prefix);
+        format!(
+            "UPDATE pg_database SET datconnlimit = {limit} WHERE starts_with(datname, '{like}')"
+        )
+    };
+    run(&mut admin, limit(-2, "acme")).await;
+    factory.provision(&acme).await.unwrap();
+    factory.get_adapters(&acme).await.unwrap();
+    run(&mut admin, limit(-2, "acme")).await;
+    factory.deprovision(&acme).await.unwrap();
+    assert_eq!(left(&mut admin, &site.prefix).await, (0, 0));
+    factory.tend().await.unwrap();
+    run(&mut admin, limit(-2, "--s-")).await;
+    let another = site.factory(&context);
+    another.provision(&globex).await.unwrap();
+    another.get_adapters(&globex).await.unwrap();
+    assert_eq!(left(&mut admin, &site.prefix).await, (1, 8), "the spare and its roles stay");
+    another.deprovision(&globex).await.unwrap();
+    run(&mut admin, limit(-1, "--s-")).await;
 }

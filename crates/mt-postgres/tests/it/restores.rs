@@ -176,13 +176,14 @@ async fn a_switch_whose_answer_is_lost_is_looked_up_and_a_repeated_restore_finds
     taken.restore(&stage.factory, &stage.tenant).await.unwrap();
     assert_eq!(rows(&stage).await, "1");
 
-    let before = databases(&stage).await;
     stage.as_owner("INSERT INTO t VALUES (3)").await;
     store.is_deaf.store(true, Ordering::SeqCst);
     let error = taken.restore(&stage.factory, &stage.tenant).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert_eq!((databases(&stage).await, stage.remains().await), (before, vec![]));
-    // It is open again.
+    // Asked twice without an answer, it may still do so: both are there.
+    assert!(error.to_string().contains("not known"), "{error}");
+    assert_eq!(databases(&stage).await.split(',').count(), 2);
+    // The old one is open again.
     stage.factory.get_adapters(&stage.tenant).await.unwrap();
     assert_eq!(rows(&stage).await, "1,3");
 

@@ -8,7 +8,7 @@ use sqlx::{
 };
 use url::Url;
 
-use crate::support::{Site, context, tenant};
+use crate::support::{Schema, Site, context, tenant};
 
 /// Somebody who has the password of a role, past our own handles.
 async fn connect(url: &Url, role: &str, database: &str) -> sqlx::Result<PgConnection> {
@@ -101,7 +101,9 @@ async fn an_administrator_need_not_be_a_superuser() {
     let mut theirs = url.clone();
     theirs.set_username(&role).unwrap();
     theirs.set_password(Some("guess")).unwrap();
-    let factory = site.builder(&context()).with_admin_url(theirs.as_str()).build().unwrap();
+    // With a schema, whose template has something in a schema of its own.
+    let context = context().with_template(std::sync::Arc::new(Schema("z1")));
+    let factory = site.builder(&context).with_admin_url(theirs.as_str()).build().unwrap();
     let acme = tenant("acme");
     factory.provision(&acme).await.unwrap();
     let data = factory.get_adapters(&acme).await.unwrap();
@@ -110,7 +112,17 @@ async fn an_administrator_need_not_be_a_superuser() {
     factory.activate(&acme).await.unwrap();
     drop(data);
     factory.deprovision(&acme).await.unwrap();
-    run(&mut admin, format!("DROP ROLE \"{role}\"")).await.unwrap();
+    let template = "SELECT datname::text FROM pg_database WHERE starts_with(datname::text, $1)";
+    let template: String =
+        sqlx::query(template).bind(&site.prefix).fetch_one(&mut admin).await.unwrap().get(0);
+    run(&mut admin, format!("DROP DATABASE \"{template}\"")).await.unwrap();
+    let left = format!(
+        "DO $$ DECLARE r text; BEGIN FOR r IN SELECT rolname FROM pg_roles \
+         WHERE starts_with(rolname, '{0}') ORDER BY rolname LIKE '%admin' LOOP \
+         EXECUTE format('DROP ROLE %I', r); END LOOP; END $$",
+        site.prefix
+    );
+    run(&mut admin, left).await.unwrap();
 }
 
 /// Code in a tenant's database runs as whoever meets it; a migration does.
@@ -133,7 +145,8 @@ async fn who_changes_the_schema_has_no_rights_elsewhere() {
     for change in ["SELECT 1", "RESET ROLE", "RESET ALL", "SET SESSION AUTHORIZATION DEFAULT"] {
         connection.execute_unprepared(change).await.unwrap();
         let who = who().await;
-        assert!(who.starts_with(&maintainer) && who.contains(&owner), "{who} after {change}");
+        let is_own = who.matches(&maintainer).count() + who.matches(&owner).count() == 2;
+        assert!(is_own && who.starts_with(&maintainer), "{who} after {change}");
     }
     connection.execute_unprepared("SET ROLE NONE").await.unwrap();
     for refused in [
@@ -147,5 +160,35 @@ async fn who_changes_the_schema_has_no_rights_elsewhere() {
         connection.execute_unprepared(refused).await.unwrap_err();
     }
     maintenance.close().await;
+    factory.deprovision(&acme).await.unwrap();
+}
+
+/// A role may change its own password and settings, and SQL may say so in ways that nobody sees.
+#[tokio::test]
+async fn what_a_role_did_to_itself_is_undone() {
+    let site = Site::find().await;
+    let factory = site.factory(&context());
+    let acme = tenant("acme");
+    factory.provision(&acme).await.unwrap();
+    let data = factory.get_adapters(&acme).await.unwrap();
+    for refused in [
+        "ALTER ROLE CURRENT_USER PASSWORD 'guess'",
+        "alter user current_user set search_path = other",
+        "ALTER DATABASE x SET search_path = other",
+        "GRANT SELECT ON notes TO PUBLIC",
+        "CREATE ROLE mine",
+    ] {
+        let error = data.execute_unprepared(refused).await.unwrap_err();
+        let error = mt_core::Error::in_db_err(&error).unwrap();
+        assert_eq!(error.kind(), mt_core::ErrorKind::Unsupported, "{refused}");
+    }
+    let hidden = r"DO $$ BEGIN EXECUTE 'ALTER ROLE CURRENT_USER PASSWORD ''guess'''; EXECUTE 'ALTER ROLE CURRENT_USER SET search_path = other'; END $$";
+    data.execute_unprepared(hidden).await.unwrap();
+    data.close(std::time::Duration::from_secs(5)).await.unwrap();
+    factory.get_adapters(&acme).await.unwrap_err();
+    factory.activate(&acme).await.unwrap();
+    let data = factory.get_adapters(&acme).await.unwrap();
+    data.execute_unprepared("SELECT 1").await.unwrap();
+    drop(data);
     factory.deprovision(&acme).await.unwrap();
 }

@@ -97,6 +97,12 @@ async fn a_copy_of_the_template_is_wholly_its_tenants() {
     factory.provision(&tenants[0]).await.unwrap();
     has_schema(&factory.get_adapters(&tenants[0]).await.unwrap(), "z1").await;
     assert_eq!(nobodys(&site, 't').await, templates);
+    // And where another process has made it anew since.
+    run(&site, format!("DROP DATABASE \"{}\"", templates[0])).await;
+    let other = site.factory(&context);
+    other.provision(&tenants[1]).await.unwrap();
+    factory.provision(&tenants[2]).await.unwrap();
+    has_schema(&factory.get_adapters(&tenants[2]).await.unwrap(), "z1").await;
     assert!(nobodys(&site, 's').await.is_empty());
 }
 

@@ -78,6 +78,7 @@ impl SchemaTemplate for Schema {
             "CREATE SCHEMA more; CREATE TYPE more.mood AS ENUM ('ok'); \
              CREATE TABLE more.notes (id bigserial PRIMARY KEY, mood more.mood, text text); \
              CREATE VIEW texts AS SELECT text FROM more.notes; \
+             CREATE FUNCTION more.one() RETURNS int LANGUAGE sql AS 'SELECT 1'; \
              CREATE FUNCTION newest() RETURNS text LANGUAGE sql AS 'SELECT max(text) FROM texts'; \
              INSERT INTO more.notes (text) VALUES ('{0}'); \
              INSERT INTO ledger (version, applied_at) VALUES ('{0}', 0)",
