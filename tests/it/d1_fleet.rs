@@ -125,7 +125,7 @@ async fn everything_costs_what_the_page_says() {
     data.read().query_all_raw(select()).await.unwrap();
 
     let acme = tenant("acme");
-    let (requests, made) = account.requests(tenants.provision(&acme)).await;
+    let (requests, made) = account.requests(Box::pin(tenants.provision(&acme))).await;
     made.unwrap();
     // Making it and filling it; and the control plane's: a look whether the schema is current, and
     // opening it.

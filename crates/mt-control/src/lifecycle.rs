@@ -112,7 +112,8 @@ impl MultiTenancy {
     /// this process and waits for the others, runs `on_deprovision`, removes the database, and
     /// keeps the row as a receipt.
     ///
-    /// - No write is acknowledged after `on_deprovision` began.
+    /// - No write of this process is acknowledged after `on_deprovision` began; where the provider
+    ///   has exclusive maintenance, none of any process.
     /// - A tenant that is suspended in its engine is opened there for `on_deprovision`.
     /// - A failed step keeps the database as it is. The tenant is then `failed`, or in service again
     ///   if nothing had begun; calling again goes on.
@@ -123,7 +124,7 @@ impl MultiTenancy {
     /// | `TenantNotFound` | there is no such tenant, or it is deleted already |
     /// | `Unsupported` | it is the main tenant |
     /// | `Config` | a provider keeps the tenant's database that is not one of this program's; nothing was done |
-    /// | `InUse` | a transaction, or another process, did not let go in time; nothing was done |
+    /// | `InUse` | a transaction, or another process, did not let go in time; nothing was removed |
     /// | `HookFailed` | `on_deprovision` failed; the database is kept |
     ///
     /// And as [`DatabaseFactory::deprovision`](mt_core::DatabaseFactory::deprovision).

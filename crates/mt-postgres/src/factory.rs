@@ -3,9 +3,10 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use mt_core::{
-    BackupManifest, Capabilities, ConnectionBudget, DataAdapters, DatabaseEntry, DatabaseFactory,
-    DatabaseInfo, DatabaseName, FactoryContext, Generation, Maintenance, MaintenanceMode,
-    OpenHandles, Placement, ReadOnly, RecordedSchema, RestoreOptions, Result, Stamp, TenantId,
+    BackupManifest, BudgetUsage, Capabilities, ConnectionBudget, DataAdapters, DatabaseEntry,
+    DatabaseFactory, DatabaseInfo, DatabaseName, FactoryContext, Generation, Maintenance,
+    MaintenanceMode, OpenHandles, Placement, ReadOnly, RecordedSchema, RestoreOptions, Result,
+    Stamp, TenantId,
 };
 use sea_orm::{DbBackend, Statement};
 use sqlx::postgres::PgConnectOptions;
@@ -102,6 +103,11 @@ impl PostgresFactory {
         let data = opening.open().await?;
         self.handles.track(&data)?;
         Ok(data)
+    }
+
+    /// How much of the budget of connections is taken; `None`: nothing was opened yet.
+    pub fn connections(&self) -> Option<BudgetUsage> {
+        self.budget.get().map(ConnectionBudget::usage)
     }
 
     /// The budget of all tenants' connections.

@@ -134,7 +134,11 @@ async fn look_at_provider(site: &Site, name: &str, context: FactoryContext) -> P
         Err(Error::new(ErrorKind::Config, message))
     };
     let (capabilities, fault) = match made {
-        Ok(factory) => (Some(factory.capabilities()), reach(&*factory).await.err()),
+        Ok(factory) => {
+            let fault = reach(&*factory).await.err();
+            // After it was reached: some depend on the server's version.
+            (Some(factory.capabilities()), fault)
+        }
         Err(error) => (None, Some(error)),
     };
     let fault = fault.map(|error| error.to_chain());

@@ -56,8 +56,11 @@ async fn open(factory: &PostgresFactory, ids: &[&str]) -> Vec<DataAdapters> {
 async fn the_coldest_connection_makes_room() {
     let site = Site::find().await;
     let factory = site.builder(&context()).with_connection_budget(2).build().unwrap();
+    assert!(factory.connections().is_none());
     let all = open(&factory, &["a", "b", "c"]).await;
     come_to(&site, &["b", "c"]).await;
+    let usage = factory.connections().unwrap();
+    assert_eq!((usage.max, usage.open, usage.idle, usage.waiting), (2, 2, 2, 0));
     select(&all[1], "SELECT 'warm'").await.unwrap();
     select(&all[0], "SELECT 'a'").await.unwrap();
     come_to(&site, &["a", "b"]).await;
