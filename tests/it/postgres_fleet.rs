@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use mt_control::{MigrateAll, Outcome};
 use mt_core::{CacheSettings, CachedFactory, DatabaseFactory, ErrorKind, FactoryContext};
 use mt_devservers::Postgres;
+use mt_postgres::PostgresConfig;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement, TransactionTrait as _};
 
 use crate::{
@@ -29,7 +30,10 @@ async fn everybody_is_served_with_few_connections_and_their_own_rows() {
     let server = Server::start_with(builder).await;
     let context = FactoryContext::new(mt_core::DeploymentId::random())
         .with_template(Arc::new(runner([NOTES])));
-    let factory = server.factory().with_spare_databases(0).with_context(context).build().unwrap();
+    // How long one waits is not what is looked at, and the machine may be busy.
+    let mut config = PostgresConfig::default();
+    config.acquire_timeout_ms = 120_000;
+    let factory = server.factory_with(config).with_context(context).build().unwrap();
     let factory: Arc<dyn DatabaseFactory> = Arc::new(factory);
     let cached = CachedFactory::new(factory, CacheSettings::default().with_max(TENANTS)).unwrap();
     let all = Arc::new(ids("t", TENANTS));

@@ -4,7 +4,7 @@ use mt_control::{Catalog, DatabaseIsolation, MultiTenancy};
 use mt_core::TenantId;
 use mt_devservers::{Postgres, postgres::PostgresBuilder};
 use mt_migration::Runner;
-use mt_postgres::{PostgresFactory, PostgresFactoryBuilder};
+use mt_postgres::{PostgresConfig, PostgresFactory, PostgresFactoryBuilder};
 use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, Statement};
 use tempfile::TempDir;
 
@@ -25,7 +25,13 @@ impl Server {
     }
 
     pub(crate) fn factory(&self) -> PostgresFactoryBuilder {
+        self.factory_with(PostgresConfig::default())
+    }
+
+    /// A factory on this server, in everything else as `config` says.
+    pub(crate) fn factory_with(&self, config: PostgresConfig) -> PostgresFactoryBuilder {
         PostgresFactory::builder()
+            .with_config(config)
             .with_admin_url(self.postgres.url())
             .with_role_secret("a secret of the tests, of no use")
     }

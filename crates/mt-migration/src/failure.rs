@@ -142,7 +142,7 @@ fn is_passing(error: &DbErr) -> bool {
             ["55P03", "40P01", "57P01", "57P02", "57P03"].contains(&&*code)
                 || code.starts_with("08")
         }),
-        Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed => true,
+        Error::Io(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::PoolClosed => true,
         _ => false,
     }
 }

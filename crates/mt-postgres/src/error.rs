@@ -117,9 +117,12 @@ fn kind_of(action: &str, error: &Sqlx) -> ErrorKind {
     let Sqlx::Database(error) = error else {
         return match error {
             Sqlx::Configuration(_) | Sqlx::Tls(_) => ErrorKind::Config,
-            Sqlx::Io(_) | Sqlx::PoolTimedOut | Sqlx::PoolClosed | Sqlx::WorkerCrashed => {
-                ErrorKind::Unavailable
-            }
+            // What is no answer comes of a server that ends while it is spoken to.
+            Sqlx::Io(_)
+            | Sqlx::Protocol(_)
+            | Sqlx::PoolTimedOut
+            | Sqlx::PoolClosed
+            | Sqlx::WorkerCrashed => ErrorKind::Unavailable,
             _ => ErrorKind::Internal,
         };
     };

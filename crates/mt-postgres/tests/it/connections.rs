@@ -82,7 +82,7 @@ async fn who_finds_no_connection_is_told_and_waits_no_longer() {
     config.role_secret = ROLE_SECRET.to_owned();
     config.database_prefix.clone_from(&site.prefix);
     config.connection_budget = Some(1);
-    config.acquire_timeout_ms = 300;
+    config.acquire_timeout_ms = 2_000;
     let builder = PostgresFactory::builder().with_config(config).with_context(context());
     let factory = builder.build().unwrap();
     let all = open(&factory, &["a", "b"]).await;
@@ -91,7 +91,7 @@ async fn who_finds_no_connection_is_told_and_waits_no_longer() {
     let error = mt_core::Error::in_db_err(&refused).unwrap();
     assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Unavailable, true));
     assert_eq!(error.tenant().map(TenantId::as_str), Some("b"));
-    assert!(error.to_string().contains("no connection came free in 300ms"), "{error}");
+    assert!(error.to_string().contains("no connection came free in 2s"), "{error}");
     held.commit().await.unwrap();
     assert_eq!(select(&all[1], "SELECT 'b'").await.unwrap(), "b");
     // Administration goes on meanwhile: it has connections of its own.
