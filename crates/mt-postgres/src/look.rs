@@ -1,6 +1,6 @@
 //! What is in a tenant's database.
 
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Executor as _, FromRow, PgConnection, postgres::PgRow};
 
 use crate::{
     admin::{Admin, ident, literal, set_role},
@@ -13,14 +13,13 @@ use crate::{
 pub(crate) struct Look {
     /// Whether a handle can read the stamp.
     pub(crate) has_stamp: bool,
-    /// Whether there is anything beside what we put there ourselves.
-    pub(crate) has_tables: bool,
     /// The applied migrations, in order.
     pub(crate) applied: Vec<String>,
 }
 
 impl Look {
-    /// Looks into `database` as its reader.
+    /// Looks into `database` as its reader. Most of what it takes is the connection, and after that
+    /// the catalogs that the statement touches: a new session has none of them at hand.
     pub(crate) async fn into(
         admin: &Admin,
         database: &str,
@@ -37,39 +36,62 @@ impl Look {
         look
     }
 
-    /// In one round trip: the role is taken on by the same text.
     async fn over(
         connection: &mut PgConnection,
         identity: &Identity,
         ledger: Option<&str>,
     ) -> Result<Self> {
-        let action = "look into the tenant's database";
-        let applied = ledger.map_or("NULL::text[]".to_owned(), |ledger| {
-            let ledger = ident(ledger);
-            format!(
-                "ARRAY(SELECT version::text FROM public.{ledger} ORDER BY version COLLATE \"C\")"
-            )
-        });
-        let sql = format!(
-            "{set_role}; SELECT to_regclass('public._mt_tenant') IS NOT NULL, \
-             EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
-              WHERE relkind IN ('r', 'p', 'f', 'v', 'm') \
-              AND nspname <> 'information_schema' AND nspname NOT LIKE 'pg\\_%' \
-              AND NOT (nspname = 'public' AND relname IN ('_mt_tenant', {ledger}))), \
-             {applied}",
-            set_role = set_role(identity, Part::Reader),
-            ledger = literal(ledger.unwrap_or_default()),
-        );
-        let row = connection.fetch_one(sqlx::raw_sql(AssertSqlSafe(sql))).await;
-        let row = row.map_err(Error::server(action))?;
-        let read = || -> Result<_, sqlx::Error> {
-            let applied: Option<Vec<String>> = row.try_get(2)?;
-            Ok((row.try_get(0)?, row.try_get(1)?, applied.unwrap_or_default()))
+        let (version, ledger) = match ledger {
+            Some(ledger) => {
+                ("version::text", format!(" LEFT JOIN public.{} ON true", ident(ledger)))
+            }
+            None => ("NULL::text", String::new()),
         };
-        let (has_stamp, has_tables, applied): (bool, bool, Vec<String>) =
-            read().map_err(Error::server(action))?;
-        // A ledger with rows is a schema's, though nothing else is left of it.
-        let has_tables = has_tables || !applied.is_empty();
-        Ok(Self { has_stamp, has_tables, applied })
+        let sql = format!(
+            "SELECT has_stamp, {version} FROM \
+             (SELECT to_regclass('public._mt_tenant') IS NOT NULL) AS stamp (has_stamp){ledger}"
+        );
+        let rows: Vec<(bool, Option<String>)> = read(connection, identity, &sql).await?;
+        let has_stamp = rows.first().is_some_and(|(has_stamp, _)| *has_stamp);
+        let mut applied: Vec<String> = rows.into_iter().filter_map(|(_, version)| version).collect();
+        applied.sort_unstable();
+        Ok(Self { has_stamp, applied })
     }
+}
+
+/// Whether there is anything in `database` beside what we put there ourselves. A ledger with rows is
+/// a schema's, though nothing else is left of it.
+pub(crate) async fn has_tables(
+    admin: &Admin,
+    database: &str,
+    identity: &Identity,
+    look: &Look,
+    ledger: Option<&str>,
+) -> Result<bool> {
+    if !look.applied.is_empty() {
+        return Ok(true);
+    }
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
+          WHERE relkind IN ('r', 'p', 'f', 'v', 'm') \
+          AND nspname <> 'information_schema' AND nspname NOT LIKE 'pg\\_%' \
+          AND NOT (nspname = 'public' AND relname IN ('_mt_tenant', {ledger})))",
+        ledger = literal(ledger.unwrap_or_default()),
+    );
+    let mut inside = admin.enter(database, identity, Part::Maintainer).await?;
+    let rows: Result<Vec<(bool,)>> = read(&mut inside.connection, identity, &sql).await;
+    inside.close().await;
+    Ok(rows?.into_iter().any(|(has_tables,)| has_tables))
+}
+
+/// What the reader reads, in one round trip: the role is taken on by the same text.
+async fn read<T>(connection: &mut PgConnection, identity: &Identity, sql: &str) -> Result<Vec<T>>
+where
+    T: for<'r> FromRow<'r, PgRow>,
+{
+    let action = "look into the tenant's database";
+    let sql = format!("{}; {sql}", set_role(identity, Part::Reader));
+    let rows = connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(sql))).await;
+    let rows = rows.map_err(Error::server(action))?;
+    rows.iter().map(T::from_row).collect::<Result<_, sqlx::Error>>().map_err(Error::server(action))
 }

@@ -13,7 +13,7 @@ use crate::{
     connect,
     error::{DUPLICATE_DATABASE, Error, NO_DATABASE},
     furnish,
-    look::Look,
+    look::{self, Look},
     names::{Identity, Part},
     place::Place,
 };
@@ -65,15 +65,16 @@ impl PostgresFactory {
         let Some(identity) = &place.identity else {
             return Err(Error::Taken("its owner is not one of ours").into());
         };
-        let look = Look::into(&self.admin, &place.name, identity, self.context.ledger()).await?;
-        match look {
-            Look { has_stamp: true, .. } if is_ours => Ok(()),
-            Look { has_tables: true, .. } => Err(Error::Taken("it has tables and no stamp").into()),
-            Look { .. } => {
-                let identity = identity.clone();
-                self.finish(tenant, placement, &place.name, &identity).await
-            }
+        let ledger = self.context.ledger();
+        let look = Look::into(&self.admin, &place.name, identity, ledger).await?;
+        if is_ours && look.has_stamp {
+            return Ok(());
         }
+        if look::has_tables(&self.admin, &place.name, identity, &look, ledger).await? {
+            return Err(Error::Taken("it has tables and no stamp").into());
+        }
+        let identity = identity.clone();
+        self.finish(tenant, placement, &place.name, &identity).await
     }
 
     /// Opens what somebody began to remove or to replace, and did not finish, or drops what nothing
