@@ -10,7 +10,7 @@ mod subject;
 mod trial;
 
 pub use check::{Check, Violation};
-pub use placements::MemoryPlacements;
+pub use placements::{MemoryPlacements, PlacementFault};
 pub use subject::Subject;
 
 /// What [`conformance_suite!`] expands to needs; not for anybody else.

@@ -51,7 +51,8 @@ impl DatabaseIsolation {
 
     /// Another provider, beside the one that new tenants get: it keeps the tenants whose row in the
     /// catalog names it, and those that are
-    /// [provisioned on it](crate::MultiTenancy::provision_on).
+    /// [provisioned on it](crate::MultiTenancy::provision_on). Each has a name of its own: two of one
+    /// name are refused with `Config` when [`MultiTenancy`](crate::MultiTenancy) is built.
     pub fn with_factory(self, factory: impl Into<Arc<dyn DatabaseFactory>>) -> Self {
         let factory = factory.into();
         self.with_provider(factory.name(), move || Ok(Arc::clone(&factory)))

@@ -1,16 +1,15 @@
-use std::{any::Any, collections::BTreeMap, fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
 use sea_orm::Statement;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    Capabilities, Connection, CreateAdapters, DataAdapters, DatabaseName, DeploymentId, Forecast,
-    Generation, Result, Stamp, TenantId, Work, layer::WithCreateAdapters, session::Session,
-    stamp::StampRow,
+    BackupManifest, Capabilities, Connection, CreateAdapters, DataAdapters, DatabaseName,
+    DeploymentId, Forecast, Generation, RestoreOptions, Result, Stamp, TenantId, Work,
+    layer::WithCreateAdapters, session::Session, stamp::StampRow,
 };
 
 /// Makes, opens, keeps and removes the databases of tenants, one each.
@@ -411,53 +410,6 @@ impl Maintenance {
 impl fmt::Debug for Maintenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Maintenance").field("stamp", &self.stamp).finish_non_exhaustive()
-    }
-}
-
-/// What a backup is a copy of. Travels with it; holds no secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackupManifest {
-    /// The version of this description: [`BackupManifest::FORMAT`].
-    pub format: u32,
-    /// What the copy is made of, such as `sqlite-file`. A factory restores only what it knows.
-    pub encoding: String,
-    /// The installation it was taken in.
-    pub deployment: DeploymentId,
-    /// The tenant it was taken of.
-    pub tenant: TenantId,
-    /// The generation it was taken of.
-    pub generation: Generation,
-    /// The newest applied migration in it.
-    pub schema_version: Option<String>,
-    /// When it was taken.
-    pub created_at: DateTime<Utc>,
-    /// How long the copy is, in bytes.
-    pub size_bytes: u64,
-    /// The SHA-256 of the copy, in lower-case hexadecimal.
-    pub sha256: String,
-    /// How many rows each table has.
-    pub rows: BTreeMap<String, u64>,
-}
-
-impl BackupManifest {
-    /// The version this library writes.
-    pub const FORMAT: u32 = 1;
-}
-
-/// What a restore may do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RestoreOptions {
-    /// Takes a copy of another tenant or deployment and stamps it anew.
-    pub restamp: bool,
-}
-
-impl RestoreOptions {
-    /// Allows a copy of another tenant or deployment.
-    #[must_use]
-    pub const fn with_restamp(mut self, restamp: bool) -> Self {
-        self.restamp = restamp;
-        self
     }
 }
 

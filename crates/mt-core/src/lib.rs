@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod adapters;
+mod backup;
 mod batch;
 mod budget;
 mod cache;
@@ -26,6 +27,7 @@ mod traits;
 mod transaction;
 
 pub use adapters::{CreateAdapters, DataAdapters, ReadAdapters};
+pub use backup::{BackupManifest, RestoreOptions};
 pub use batch::Step;
 pub use budget::{BudgetSettings, BudgetUsage, Connect, ConnectionBudget, ConnectionPool};
 pub use cache::{CacheSettings, CachedFactory};
@@ -33,8 +35,8 @@ pub use capabilities::{Capabilities, ReadOnly};
 pub use driver::{Connection, Connections, Driver, DriverTransaction};
 pub use error::{Error, ErrorKind, Result};
 pub use factory::{
-    BackupManifest, DatabaseEntry, DatabaseFactory, DatabaseFactoryExt, DatabaseInfo, Maintenance,
-    MaintenanceMode, RecordedSchema, RestoreOptions, SchemaRecord,
+    DatabaseEntry, DatabaseFactory, DatabaseFactoryExt, DatabaseInfo, Maintenance, MaintenanceMode,
+    RecordedSchema, SchemaRecord,
 };
 pub use forecast::{Forecast, Work};
 pub use guard::condition_guard;

@@ -20,7 +20,7 @@ use mt_core::{
     RestoreOptions, Result, Stamp, TenantId,
 };
 use mt_remote::Look;
-use mt_sqlite_copy::{ScratchFile, check_request, on_thread, receive_stamped};
+use mt_sqlite_copy::{ENCODING, ScratchFile, on_thread, receive_stamped};
 use rusqlite::Connection;
 use tokio::io::AsyncRead;
 
@@ -46,7 +46,7 @@ pub(crate) async fn put_back(
         let what = "restore without a placement store that can change; give the factory one";
         return Err(Error::unsupported(NAME, what));
     }
-    check_request(NAME, factory.context.deployment, tenant, manifest, options)?;
+    manifest.check(NAME, ENCODING, factory.context.deployment, tenant, options)?;
     let wait = factory.config.drain_timeout();
     // One after the other: they use the same name, and the second would take the first one's new
     // database for a leftover. The tenant is in use until the copy has arrived, so this is another

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     PostgresConfig,
+    connect::{IDLE, asked_after_a_pause},
     error::{CONNECT, Error, Result},
     names::{Identity, Part},
     roles::Passwords,
@@ -53,14 +54,14 @@ impl Admin {
         let server = server.application_name("mt-postgres").options(quiet);
         let version = Arc::new(AtomicU32::new(0));
         let told = Arc::clone(&version);
-        let pool = PgPoolOptions::new()
+        let pool = asked_after_a_pause(PgPoolOptions::new())
             .after_connect(move |connection, _| {
                 told.store(major(connection), Ordering::Relaxed);
                 Box::pin(async { Ok(()) })
             })
             .max_connections(CONNECTIONS)
             .acquire_timeout(config.acquire_timeout())
-            .idle_timeout(crate::connect::IDLE)
+            .idle_timeout(IDLE)
             .connect_lazy_with(server.clone());
         let passwords = Passwords::new(Secret::new(config.role_secret.as_str()));
         let entrances = Arc::new(Semaphore::new(ENTRANCES));

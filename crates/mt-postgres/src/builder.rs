@@ -4,7 +4,8 @@ use mt_core::{FactoryContext, Result};
 
 use crate::{NAME, PostgresConfig, PostgresFactory, config::config_error, names::RULES};
 
-/// Makes a [`PostgresFactory`].
+/// Makes a [`PostgresFactory`]. Settings without a method here are set by
+/// [`with_config`](Self::with_config).
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct PostgresFactoryBuilder {
@@ -31,7 +32,8 @@ impl PostgresFactoryBuilder {
         self
     }
 
-    /// The most connections to one tenant's database for requests. Default 4.
+    /// The most connections to one tenant's database for requests, and as many again for those that
+    /// only read. Default 4.
     pub fn with_max_connections(mut self, connections: u32) -> Self {
         self.config.max_connections = connections;
         self
@@ -58,7 +60,8 @@ impl PostgresFactoryBuilder {
         self
     }
 
-    /// How long `deprovision` and `restore` wait for those who use the database. Default 30 seconds.
+    /// How long `deprovision` and `restore` wait for those who use the database, and for whoever else
+    /// is at one of them. Default 30 seconds.
     pub fn with_drain_timeout(mut self, timeout: Duration) -> Self {
         self.config.drain_timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         self

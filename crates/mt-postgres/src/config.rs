@@ -50,8 +50,8 @@ pub struct PostgresConfig {
     /// Whoever comes after it waits behind it. It is given up then, taken back, and can be repeated.
     /// Default 3,000.
     pub lock_timeout_ms: u64,
-    /// How long `deprovision` and `restore` wait for those who use the database, in milliseconds.
-    /// Default 30,000.
+    /// How long `deprovision` and `restore` wait for those who use the database, and for whoever else
+    /// is at one of them, in milliseconds. Default 30,000.
     pub drain_timeout_ms: u64,
     /// The folder with `pg_dump` and `pg_restore`, for backups and restores: of the server's version,
     /// or newer. Default: found in `PATH`, or where Debian's packages put them.

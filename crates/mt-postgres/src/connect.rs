@@ -65,16 +65,7 @@ impl Connect for Door {
     }
 
     async fn connect(&self) -> mt_core::Result<DatabaseConnection> {
-        let pool = single(self.acquire_timeout)
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for >= UNASKED {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
+        let pool = asked_after_a_pause(single(self.acquire_timeout))
             .connect_lazy_with(self.options.clone());
         Ok(connected(pool).await?)
     }
@@ -139,6 +130,18 @@ pub(crate) async fn maintain(
         })
         .connect_lazy_with(options);
     connected(pool).await
+}
+
+/// Asks a connection whether it still answers, if nobody used it for a while.
+pub(crate) fn asked_after_a_pause(options: PgPoolOptions) -> PgPoolOptions {
+    options.test_before_acquire(false).before_acquire(|connection, meta| {
+        Box::pin(async move {
+            if meta.idle_for >= UNASKED {
+                connection.ping().await?;
+            }
+            Ok(true)
+        })
+    })
 }
 
 fn single(acquire_timeout: Duration) -> PgPoolOptions {

@@ -53,7 +53,8 @@ impl Look {
         );
         let rows: Vec<(bool, Option<String>)> = read(connection, identity, &sql).await?;
         let has_stamp = rows.first().is_some_and(|(has_stamp, _)| *has_stamp);
-        let mut applied: Vec<String> = rows.into_iter().filter_map(|(_, version)| version).collect();
+        let mut applied: Vec<String> =
+            rows.into_iter().filter_map(|(_, version)| version).collect();
         applied.sort_unstable();
         Ok(Self { has_stamp, applied })
     }

@@ -14,7 +14,7 @@ macro_rules! select {
              (SELECT description FROM pg_shdescription \
               WHERE objoid = d.oid AND classoid = 'pg_database'::regclass), \
              datconnlimit = -2 \
-             FROM pg_database d WHERE ",
+             FROM pg_database d ",
             $which
         )
     };
@@ -40,7 +40,7 @@ impl Place {
         prefix: &str,
         names: &[String],
     ) -> Result<Vec<Self>, Error> {
-        const SELECT: &str = select!("datname = ANY($1::name[])");
+        const SELECT: &str = select!("JOIN unnest($1::name[]) AS wanted ON datname = wanted");
         let action = "look for the tenant's database";
         let rows = sqlx::query(SELECT).bind(names).fetch_all(admin.pool()).await;
         Self::read(prefix, &rows.map_err(Error::server(action))?)
@@ -48,7 +48,7 @@ impl Place {
 
     /// Those under the prefix that are no tenant's: being made, waiting, and templates.
     pub(crate) async fn find_nobodys(admin: &Admin, prefix: &str) -> Result<Vec<Self>, Error> {
-        const SELECT: &str = select!("starts_with(datname::text, $1)");
+        const SELECT: &str = select!("WHERE starts_with(datname::text, $1)");
         let action = "look for databases that are nobody's";
         let rows = sqlx::query(SELECT).bind(format!("{prefix}--")).fetch_all(admin.pool()).await;
         Self::read(prefix, &rows.map_err(Error::server(action))?)

@@ -10,7 +10,7 @@ mod arrival;
 mod inspection;
 mod replacement;
 
-use mt_core::{BackupManifest, Error, ErrorKind, RestoreOptions, Result, TenantId};
+use mt_core::{BackupManifest, Error, RestoreOptions, Result, TenantId};
 use tokio::io::AsyncRead;
 
 use self::{arrival::Arrival, replacement::Replacement};
@@ -29,7 +29,7 @@ impl PostgresFactory {
             return Err(Error::unsupported(NAME, what));
         }
         let found = self.programs("put a copy in the place of a tenant's database").await?;
-        self.check_request(tenant, manifest, options)?;
+        manifest.check(NAME, ENCODING, self.context.deployment, tenant, options)?;
         let before = self.placement(tenant).await?;
         let replaced = self.find(&self.name(tenant, &before)).await?;
         if let Some(place) = &replaced {
@@ -75,34 +75,5 @@ impl PostgresFactory {
         };
         // A task of its own: whoever asked may give up, but nobody is let in until it is done.
         tokio::spawn(replacement.run()).await.map_err(crate::error::Error::from)?
-    }
-
-    /// Refuses what can be refused without reading the copy.
-    fn check_request(
-        &self,
-        tenant: &TenantId,
-        manifest: &BackupManifest,
-        options: RestoreOptions,
-    ) -> Result<()> {
-        if manifest.encoding != ENCODING || manifest.format != BackupManifest::FORMAT {
-            let what = format!(
-                "restore a copy of encoding `{}`, format {}; expected `{ENCODING}`, format {}",
-                manifest.encoding,
-                manifest.format,
-                BackupManifest::FORMAT
-            );
-            return Err(Error::unsupported(NAME, what));
-        }
-        let is_own = manifest.tenant == *tenant && manifest.deployment == self.context.deployment;
-        if is_own || options.restamp {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::ForeignDatabase,
-            format!(
-                "the copy is of tenant `{}` in deployment {}; to make it this tenant's, allow a new stamp",
-                manifest.tenant, manifest.deployment
-            ),
-        ))
     }
 }

@@ -1,7 +1,5 @@
 use chrono::{DateTime, Utc};
-use mt_core::{
-    BackupManifest, DeploymentId, Error, ErrorKind, RestoreOptions, Result, Stamp, TenantId,
-};
+use mt_core::{BackupManifest, Error, ErrorKind, Result, Stamp};
 
 use crate::Contents;
 
@@ -44,38 +42,4 @@ pub fn manifest(
         sha256: sent.sha256,
         rows: contents.rows,
     })
-}
-
-/// Refuses what can be refused without reading the copy, on behalf of `provider`.
-///
-/// # Errors
-/// `Unsupported`: it is no SQLite file, or its description is of a version this library does not
-/// know. `ForeignDatabase`: it is another's copy, and `options` do not allow a new stamp.
-pub fn check_request(
-    provider: &'static str,
-    deployment: DeploymentId,
-    tenant: &TenantId,
-    manifest: &BackupManifest,
-    options: RestoreOptions,
-) -> Result<()> {
-    if manifest.encoding != ENCODING || manifest.format != BackupManifest::FORMAT {
-        let what = format!(
-            "restore a copy of encoding `{}`, format {}; expected `{ENCODING}`, format {}",
-            manifest.encoding,
-            manifest.format,
-            BackupManifest::FORMAT
-        );
-        return Err(Error::unsupported(provider, what));
-    }
-    let is_own = manifest.tenant == *tenant && manifest.deployment == deployment;
-    if !is_own && !options.restamp {
-        return Err(Error::new(
-            ErrorKind::ForeignDatabase,
-            format!(
-                "the copy is of tenant `{}` in deployment {}; to make it this tenant's, allow a new stamp",
-                manifest.tenant, manifest.deployment
-            ),
-        ));
-    }
-    Ok(())
 }

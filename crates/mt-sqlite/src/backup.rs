@@ -7,9 +7,7 @@ use mt_core::{
     BackupManifest, DatabaseFactory as _, ErrorKind, FactoryContext, Placement, RestoreOptions,
     Result, Stamp, TenantId,
 };
-use mt_sqlite_copy::{
-    Contents, ScratchFile, check_request, manifest, receive, send, verify_and_stamp,
-};
+use mt_sqlite_copy::{Contents, ENCODING, ScratchFile, manifest, receive, send, verify_and_stamp};
 use rusqlite::Connection;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -77,7 +75,7 @@ pub(crate) async fn put_back(
         let what = "restore without a placement store that can change; give the factory one";
         return Err(mt_core::Error::unsupported(NAME, what));
     }
-    check_request(NAME, factory.context.deployment, tenant, manifest, options)?;
+    manifest.check(NAME, ENCODING, factory.context.deployment, tenant, options)?;
     let before = factory.placement(tenant).await?;
     let replaces = factory.path_at(tenant, &before).exists();
     let mut after = before.clone();

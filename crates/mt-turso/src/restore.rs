@@ -10,7 +10,7 @@ use mt_core::{
     RestoreOptions, Result, Stamp, TenantId,
 };
 use mt_remote::Look;
-use mt_sqlite_copy::{check_request, on_thread, receive_stamped, standardized};
+use mt_sqlite_copy::{ENCODING, on_thread, receive_stamped, standardized};
 use tokio::io::AsyncRead;
 
 use self::{
@@ -30,7 +30,7 @@ pub(crate) async fn put_back(
         let what = "restore without a placement store that can change; give the factory one";
         return Err(Error::unsupported(NAME, what));
     }
-    check_request(NAME, factory.context.deployment, tenant, manifest, options)?;
+    manifest.check(NAME, ENCODING, factory.context.deployment, tenant, options)?;
     let wait = factory.config.drain_timeout();
     // One after the other: they use the same name, and the second would take the first one's new
     // database for a leftover. The tenant is in use until the copy has arrived, so this is another

@@ -14,6 +14,10 @@ use sea_orm::{
 /// How long a write waits for another process's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many rows the thread of the connection may be ahead of whoever reads them. With fewer the two
+/// wait for each other at each row of a long list.
+const ROWS_AHEAD: usize = 1_000;
+
 /// The connection to the file at `path`, which is made where there is none. Nothing is asked yet.
 pub(super) fn connect(path: &Path) -> std::io::Result<DatabaseConnection> {
     make_private(path)?;
@@ -22,6 +26,7 @@ pub(super) fn connect(path: &Path) -> std::io::Result<DatabaseConnection> {
         .create_if_missing(true)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
+        .row_buffer_size(ROWS_AHEAD)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full);
     // One connection: the migration needs a single one, and the catalog's statements are short.

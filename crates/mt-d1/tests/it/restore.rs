@@ -2,18 +2,15 @@
 
 use std::{
     path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
-use mt_conformance::MemoryPlacements;
+use mt_conformance::{MemoryPlacements, PlacementFault};
 use mt_core::{
-    DatabaseFactory as _, DeploymentId, Error, ErrorKind, FactoryContext, Generation, Placement,
+    DatabaseFactory as _, DeploymentId, ErrorKind, FactoryContext, Generation, Placement,
     PlacementStore, Result, TenantId,
 };
 use mt_d1::{CreateDatabase, Creation, D1Client, D1Factory};
@@ -331,50 +328,16 @@ async fn without_a_store_that_can_change_nothing_is_restored() {
     assert_eq!(trial.server.requests().total(), before);
 }
 
-/// A store that stores, or does not, and says that it does not answer.
-#[derive(Debug, Default)]
-struct Mumbling {
-    inner: MemoryPlacements,
-    is_mumbling: AtomicBool,
-    is_deaf: AtomicBool,
-}
-
-#[async_trait]
-impl PlacementStore for Mumbling {
-    async fn get(&self, tenant: &TenantId) -> Result<Option<Placement>> {
-        self.inner.get(tenant).await
-    }
-
-    async fn compare_and_set(
-        &self,
-        tenant: &TenantId,
-        expected: &Placement,
-        new: &Placement,
-    ) -> Result<()> {
-        if !self.is_deaf.load(Ordering::Relaxed) {
-            self.inner.compare_and_set(tenant, expected, new).await?;
-        }
-        match self.is_mumbling.load(Ordering::Relaxed) {
-            true => Err(Error::new(ErrorKind::Unavailable, "the store does not answer")),
-            false => Ok(()),
-        }
-    }
-
-    fn can_change(&self) -> bool {
-        true
-    }
-}
-
 #[tokio::test]
 async fn a_switch_whose_answer_is_lost_is_looked_up() {
-    let store = Arc::new(Mumbling::default());
+    let store = Arc::new(MemoryPlacements::default());
     let context =
         FactoryContext::new(DeploymentId::random()).with_placements(Arc::clone(&store) as _);
     let trial = Trial::start(&context).await;
-    store.is_mumbling.store(true, Ordering::Relaxed);
+    store.fail(Some(PlacementFault::Made));
     trial.restore().await.unwrap();
     trial.require(1, 2).await;
-    store.is_deaf.store(true, Ordering::Relaxed);
+    store.fail(Some(PlacementFault::NotMade));
     assert_eq!(trial.restore().await.unwrap_err().kind(), ErrorKind::Unavailable);
     trial.require(1, 2).await;
 }

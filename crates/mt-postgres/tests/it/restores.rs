@@ -10,12 +10,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use async_trait::async_trait;
-use mt_conformance::MemoryPlacements;
-use mt_core::{
-    DatabaseFactory as _, DeploymentId, Error, ErrorKind, FactoryContext, Placement,
-    PlacementStore, RestoreOptions, TenantId,
-};
+use mt_conformance::{MemoryPlacements, PlacementFault};
+use mt_core::{DatabaseFactory as _, DeploymentId, ErrorKind, FactoryContext, RestoreOptions};
 use sea_orm::ConnectionTrait as _;
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -125,59 +121,18 @@ async fn a_damaged_archive_is_refused_whatever_its_manifest_says() {
     assert_eq!(info.stamp.generation, generation);
 }
 
-/// A store that forgets to answer, with or without doing what it was asked for.
-#[derive(Debug, Default)]
-struct Mumbling {
-    inner: MemoryPlacements,
-    is_mumbling: AtomicBool,
-    is_deaf: AtomicBool,
-    /// Does not answer questions either, once it was asked to change something.
-    is_lost: AtomicBool,
-    was_asked: AtomicBool,
-}
-
-#[async_trait]
-impl PlacementStore for Mumbling {
-    async fn get(&self, tenant: &TenantId) -> mt_core::Result<Option<Placement>> {
-        if self.is_lost.load(Ordering::SeqCst) && self.was_asked.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Unavailable, "the store does not answer"));
-        }
-        self.inner.get(tenant).await
-    }
-
-    async fn compare_and_set(
-        &self,
-        tenant: &TenantId,
-        expected: &Placement,
-        new: &Placement,
-    ) -> mt_core::Result<()> {
-        self.was_asked.store(true, Ordering::SeqCst);
-        if !self.is_deaf.load(Ordering::SeqCst) {
-            self.inner.compare_and_set(tenant, expected, new).await?;
-        }
-        match self.is_mumbling.load(Ordering::SeqCst) {
-            true => Err(Error::new(ErrorKind::Unavailable, "the store does not answer")),
-            false => Ok(()),
-        }
-    }
-
-    fn can_change(&self) -> bool {
-        true
-    }
-}
-
 #[tokio::test]
 async fn a_switch_whose_answer_is_lost_is_looked_up_and_a_repeated_restore_finds_what_is_left() {
-    let store = Arc::new(Mumbling::default());
+    let store = Arc::new(MemoryPlacements::default());
     let context =
         FactoryContext::new(DeploymentId::random()).with_placements(Arc::clone(&store) as _);
     let Some((stage, taken)) = start(Some(context)).await else { return };
-    store.is_mumbling.store(true, Ordering::SeqCst);
+    store.fail(Some(PlacementFault::Made));
     taken.restore(&stage.factory, &stage.tenant).await.unwrap();
     assert_eq!(rows(&stage).await, "1");
 
     stage.as_owner("INSERT INTO t VALUES (3)").await;
-    store.is_deaf.store(true, Ordering::SeqCst);
+    store.fail(Some(PlacementFault::NotMade));
     let error = taken.restore(&stage.factory, &stage.tenant).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     // Asked twice without an answer, it may still do so: both are there.
@@ -187,13 +142,10 @@ async fn a_switch_whose_answer_is_lost_is_looked_up_and_a_repeated_restore_finds
     stage.factory.get_adapters(&stage.tenant).await.unwrap();
     assert_eq!(rows(&stage).await, "1,3");
 
-    store.is_lost.store(true, Ordering::SeqCst);
-    store.was_asked.store(false, Ordering::SeqCst);
+    store.fail(Some(PlacementFault::Silent));
     let error = taken.restore(&stage.factory, &stage.tenant).await.unwrap_err();
     assert!(error.to_string().contains("not known"), "{error}");
-    for flag in [&store.is_lost, &store.is_deaf, &store.is_mumbling] {
-        flag.store(false, Ordering::SeqCst);
-    }
+    store.fail(None);
     // Both are there, and the old one is served.
     assert_eq!(databases(&stage).await.split(',').count(), 2);
     assert_eq!(rows(&stage).await, "1,3");

@@ -1,10 +1,7 @@
 use chrono::Utc;
-use mt_core::{
-    BackupManifest, DeploymentId, ErrorKind, Generation, RestoreOptions, Stamp, TenantId,
-};
+use mt_core::{BackupManifest, DeploymentId, ErrorKind, Generation, Stamp, TenantId};
 use mt_sqlite_copy::{
-    Contents, ScratchFile, check_request, find_stamp, manifest, receive, send, standardized,
-    verify_and_stamp,
+    Contents, ScratchFile, find_stamp, manifest, receive, send, standardized, verify_and_stamp,
 };
 use rusqlite::Connection;
 use sea_orm::DbBackend;
@@ -97,24 +94,6 @@ async fn a_received_file_is_looked_into() {
     // An empty file is a database without tables.
     let error = verify_and_stamp(&scratch(), &good, &stamp).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ForeignDatabase, "{}", error.to_chain());
-}
-
-#[tokio::test]
-async fn only_what_may_be_restored_is() {
-    let (_, good) = copy().await;
-    let check = |tenant: &TenantId, manifest: &BackupManifest, restamp| {
-        let options = RestoreOptions::default().with_restamp(restamp);
-        check_request("test", good.deployment, tenant, manifest, options).map_err(|e| e.kind())
-    };
-    assert_eq!(check(&good.tenant, &good, false), Ok(()));
-    assert_eq!(check(&tenant("other"), &good, false), Err(ErrorKind::ForeignDatabase));
-    assert_eq!(check(&tenant("other"), &good, true), Ok(()));
-    let elsewhere = BackupManifest { deployment: DeploymentId::random(), ..good.clone() };
-    assert_eq!(check(&good.tenant, &elsewhere, false), Err(ErrorKind::ForeignDatabase));
-    let other = BackupManifest { encoding: "pg-dump".to_owned(), ..good.clone() };
-    assert_eq!(check(&good.tenant, &other, true), Err(ErrorKind::Unsupported));
-    let newer = BackupManifest { format: BackupManifest::FORMAT + 1, ..good.clone() };
-    assert_eq!(check(&good.tenant, &newer, true), Err(ErrorKind::Unsupported));
 }
 
 #[test]

@@ -3,10 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mt_core::{
-    DatabaseFactory as _, ErrorKind, FactoryContext, MaintenanceMode, Placement, PlacementStore,
-    RestoreOptions, Result, TenantId,
-};
+use mt_conformance::{MemoryPlacements, PlacementFault};
+use mt_core::{DatabaseFactory as _, ErrorKind, FactoryContext, MaintenanceMode, RestoreOptions};
 use sea_orm::{ConnectionTrait as _, TransactionSession as _, TransactionTrait as _};
 
 use crate::{builder, context, factory, tenant};
@@ -89,36 +87,12 @@ async fn a_restore_keeps_the_old_file_until_the_new_one_is_in_its_place() {
     assert_eq!(factory.get_adapters(&acme).await.unwrap().stamp().generation.get(), 2);
 }
 
-/// A store that switches and loses its answer.
-#[derive(Debug, Default)]
-struct Forgetful(mt_conformance::MemoryPlacements);
-
-#[async_trait::async_trait]
-impl PlacementStore for Forgetful {
-    async fn get(&self, tenant: &TenantId) -> Result<Option<Placement>> {
-        self.0.get(tenant).await
-    }
-
-    async fn compare_and_set(
-        &self,
-        tenant: &TenantId,
-        expected: &Placement,
-        new: &Placement,
-    ) -> Result<()> {
-        self.0.compare_and_set(tenant, expected, new).await?;
-        Err(mt_core::Error::new(ErrorKind::Unavailable, "the answer was lost"))
-    }
-
-    fn can_change(&self) -> bool {
-        true
-    }
-}
-
 #[tokio::test]
 async fn a_lost_answer_of_the_placement_store_loses_no_database() {
     let home = tempfile::tempdir().unwrap();
-    let context = FactoryContext::new(mt_core::DeploymentId::random())
-        .with_placements(Arc::new(Forgetful::default()));
+    let store = Arc::new(MemoryPlacements::default());
+    store.fail(Some(PlacementFault::Made));
+    let context = FactoryContext::new(mt_core::DeploymentId::random()).with_placements(store as _);
     let factory = factory(home.path(), &context);
     let acme = tenant("acme");
     factory.provision(&acme).await.unwrap();

@@ -1,17 +1,14 @@
 //! What a restore leaves when something goes wrong on the way.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use mt_conformance::MemoryPlacements;
+use mt_conformance::{MemoryPlacements, PlacementFault};
 use mt_core::{
-    DataAdapters, DatabaseFactory as _, DeploymentId, Error, ErrorKind, FactoryContext, Generation,
+    DataAdapters, DatabaseFactory as _, DeploymentId, ErrorKind, FactoryContext, Generation,
     Placement, PlacementStore, Result, TenantId,
 };
 use mt_devservers::{
@@ -183,50 +180,16 @@ async fn another_installations_database_is_not_replaced() {
     trial.require(2, 1).await;
 }
 
-/// A store that stores, or does not, and says that it does not answer.
-#[derive(Debug, Default)]
-struct Mumbling {
-    inner: MemoryPlacements,
-    is_mumbling: AtomicBool,
-    is_deaf: AtomicBool,
-}
-
-#[async_trait]
-impl PlacementStore for Mumbling {
-    async fn get(&self, tenant: &TenantId) -> Result<Option<Placement>> {
-        self.inner.get(tenant).await
-    }
-
-    async fn compare_and_set(
-        &self,
-        tenant: &TenantId,
-        expected: &Placement,
-        new: &Placement,
-    ) -> Result<()> {
-        if !self.is_deaf.load(Ordering::Relaxed) {
-            self.inner.compare_and_set(tenant, expected, new).await?;
-        }
-        match self.is_mumbling.load(Ordering::Relaxed) {
-            true => Err(Error::new(ErrorKind::Unavailable, "the store does not answer")),
-            false => Ok(()),
-        }
-    }
-
-    fn can_change(&self) -> bool {
-        true
-    }
-}
-
 #[tokio::test]
 async fn a_switch_whose_answer_is_lost_is_looked_up() {
-    let store = Arc::new(Mumbling::default());
+    let store = Arc::new(MemoryPlacements::default());
     let context =
         FactoryContext::new(DeploymentId::random()).with_placements(Arc::clone(&store) as _);
     let trial = Trial::start(&context).await;
-    store.is_mumbling.store(true, Ordering::Relaxed);
+    store.fail(Some(PlacementFault::Made));
     trial.restore().await.unwrap();
     trial.require(1, 2).await;
-    store.is_deaf.store(true, Ordering::Relaxed);
+    store.fail(Some(PlacementFault::NotMade));
     assert_eq!(trial.restore().await.unwrap_err().kind(), ErrorKind::Unavailable);
     trial.require(1, 2).await;
 }
@@ -253,13 +216,12 @@ async fn nobody_writes_to_what_was_replaced() {
 
 #[tokio::test]
 async fn a_switch_that_is_refused_leaves_the_old_database_as_it_was() {
-    let store = Arc::new(Mumbling::default());
+    let store = Arc::new(MemoryPlacements::default());
     let context =
         FactoryContext::new(DeploymentId::random()).with_placements(Arc::clone(&store) as _);
     let trial = Trial::start(&context).await;
     let data = elsewhere(&trial, &context).await;
-    store.is_mumbling.store(true, Ordering::Relaxed);
-    store.is_deaf.store(true, Ordering::Relaxed);
+    store.fail(Some(PlacementFault::NotMade));
     trial.restore().await.unwrap_err();
     execute(&data, "INSERT INTO note VALUES ('newer')").await.unwrap();
     trial.require(3, 1).await;
