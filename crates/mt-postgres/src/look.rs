@@ -8,6 +8,9 @@ use crate::{
     names::{Identity, Part},
 };
 
+/// Whether the stamp can be read.
+const HAS_STAMP: &str = "to_regclass('public._mt_tenant') IS NOT NULL";
+
 /// What one look found.
 #[derive(Debug)]
 pub(crate) struct Look {
@@ -27,11 +30,7 @@ impl Look {
         ledger: Option<&str>,
     ) -> Result<Self> {
         let mut inside = admin.enter(database, identity, Part::Maintainer).await?;
-        let connection = &mut inside.connection;
-        let look = match Self::over(connection, identity, ledger).await {
-            Err(error) if error.is(NO_TABLE) => Self::over(connection, identity, None).await,
-            look => look,
-        };
+        let look = Self::over(&mut inside.connection, identity, ledger).await;
         inside.close().await;
         look
     }
@@ -41,22 +40,24 @@ impl Look {
         identity: &Identity,
         ledger: Option<&str>,
     ) -> Result<Self> {
-        let (version, ledger) = match ledger {
-            Some(ledger) => {
-                ("version::text", format!(" LEFT JOIN public.{} ON true", ident(ledger)))
+        if let Some(ledger) = ledger {
+            let sql = format!("SELECT {HAS_STAMP}, version::text FROM public.{}", ident(ledger));
+            let rows: Vec<(bool, String)> = match read(connection, identity, &sql).await {
+                Err(error) if error.is(NO_TABLE) => Vec::new(),
+                rows => rows?,
+            };
+            if let Some((has_stamp, _)) = rows.first() {
+                let has_stamp = *has_stamp;
+                let mut applied: Vec<String> =
+                    rows.into_iter().map(|(_, version)| version).collect();
+                applied.sort_unstable();
+                return Ok(Self { has_stamp, applied });
             }
-            None => ("NULL::text", String::new()),
-        };
-        let sql = format!(
-            "SELECT has_stamp, {version} FROM \
-             (SELECT to_regclass('public._mt_tenant') IS NOT NULL) AS stamp (has_stamp){ledger}"
-        );
-        let rows: Vec<(bool, Option<String>)> = read(connection, identity, &sql).await?;
-        let has_stamp = rows.first().is_some_and(|(has_stamp, _)| *has_stamp);
-        let mut applied: Vec<String> =
-            rows.into_iter().filter_map(|(_, version)| version).collect();
-        applied.sort_unstable();
-        Ok(Self { has_stamp, applied })
+        }
+        let sql = format!("SELECT {HAS_STAMP}");
+        let rows: Vec<(bool,)> = read(connection, identity, &sql).await?;
+        let has_stamp = rows.into_iter().any(|(has_stamp,)| has_stamp);
+        Ok(Self { has_stamp, applied: Vec::new() })
     }
 }
 

@@ -181,14 +181,14 @@ impl Nothing {
 
 pub(crate) async fn noop_verify() -> Result<Figure> {
     const ROUNDS: usize = 3;
-    let spent = nothing(48, ROUNDS).await?;
+    let spent = nothing(160, ROUNDS).await?;
     let how = "MultiTenancy::migrate_all with verify: every database opened, 8 at once";
     Ok(spent.figure(ROUNDS, spent.verify, how))
 }
 
 pub(crate) async fn noop() -> Result<Figure> {
     const ROUNDS: usize = 3;
-    let spent = nothing(200, ROUNDS).await?;
+    let spent = nothing(500, ROUNDS).await?;
     let how = "DatabaseFactory::recorded_schemas, and compared: one query for all, the mean of ten";
     Ok(spent.figure(ROUNDS, spent.recorded, how))
 }
