@@ -113,6 +113,12 @@ impl Admin {
             .map_err(Error::server(action))
     }
 
+    /// As [`run`](Self::run), for what is of use to nobody before a later statement: it does not wait
+    /// for the disk. Whatever is run later, and is on the disk, brings this along.
+    pub(crate) async fn run_ahead(&self, action: &'static str, sql: &str) -> Result<()> {
+        self.run(action, ahead(sql)).await
+    }
+
     /// The right to one connection to a tenant's database.
     ///
     /// # Errors
@@ -194,6 +200,11 @@ pub(crate) async fn run(
         .await
         .map(drop)
         .map_err(Error::server(action))
+}
+
+/// The same statements, which do not wait for the disk; see [`Admin::run_ahead`].
+pub(crate) fn ahead(sql: &str) -> String {
+    format!("SET LOCAL synchronous_commit = off; {sql}")
 }
 
 /// The statement that makes a connection act as a role.

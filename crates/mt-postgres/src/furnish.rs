@@ -26,7 +26,7 @@ pub(crate) async fn make_roles(admin: &Admin, identity: &Identity) -> Result<()>
     let [owner, runtime, reader, maintainer] = Part::ALL.map(|part| ident(&identity.role(part)));
     sql += &format!("GRANT {owner}, {runtime}, {reader} TO {maintainer};");
     sql += &settings_of_roles(admin, identity);
-    admin.run("make the roles of a database", sql).await
+    admin.run_ahead("make the roles of a database", &sql).await
 }
 
 /// The statements that give the roles their passwords, and take back what they set for themselves: a
@@ -112,6 +112,7 @@ pub(crate) async fn take_over(
         owner = ident(&owner),
     );
     let mut inside = admin.visit(database).await?;
+    let sql = admin::ahead(&sql);
     let done = admin::run(&mut inside.connection, "take the copy of a template over", sql).await;
     inside.close().await;
     done

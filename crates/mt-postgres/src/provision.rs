@@ -153,7 +153,7 @@ impl PostgresFactory {
         self.create_database(identity, "template0", &owner).await?;
         let (spare, ledger) = (identity.spare(), self.context.ledger());
         let grants = furnish::grants(&spare, identity);
-        self.admin.run("give the database to its roles", grants).await?;
+        self.admin.run_ahead("give the database to its roles", &grants).await?;
         Ok(furnish::furnish(&self.admin, &spare, identity, ledger).await?)
     }
 
@@ -170,7 +170,7 @@ impl PostgresFactory {
         }
         let spare = identity.spare();
         let grants = furnish::grants(&spare, identity);
-        self.admin.run("give the database to its roles", grants).await?;
+        self.admin.run_ahead("give the database to its roles", &grants).await?;
         let ledger = self.context.ledger();
         Ok(furnish::take_over(&self.admin, &spare, identity, ledger).await?)
     }
@@ -191,7 +191,7 @@ impl PostgresFactory {
         );
         self.admin.run("make a database", create).await?;
         let mark = Comment::spare(self.context.deployment).to_statement(&identity.spare())?;
-        self.admin.run("mark a new database", mark).await
+        self.admin.run_ahead("mark a new database", &mark).await
     }
 
     /// Brings a database that is laid out and empty to the context's schema.
