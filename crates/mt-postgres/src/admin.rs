@@ -52,6 +52,8 @@ impl Admin {
         // That something is there already is no news.
         let quiet = [("client_min_messages", "warning")];
         let server = server.application_name("mt-postgres").options(quiet);
+        // Its statements have what passwords are checked with.
+        let server = server.disable_statement_logging();
         let version = Arc::new(AtomicU32::new(0));
         let told = Arc::clone(&version);
         let pool = asked_after_a_pause(PgPoolOptions::new())

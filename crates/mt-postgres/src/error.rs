@@ -22,6 +22,10 @@ pub(crate) enum Error {
         "the database `{0}` takes no connections: it is being removed or replaced, or whoever did that is gone; `activate` opens it"
     )]
     Closed(String),
+    #[error(
+        "the database `{0}` was being dropped when that was cut off, and can only be dropped; `deprovision` does"
+    )]
+    HalfDropped(String),
     #[error("a database of that name is there and is not this tenant's: {0}")]
     Taken(&'static str),
     #[error(
@@ -86,7 +90,7 @@ impl Error {
             }
             Self::Surroundings(_) => ErrorKind::Config,
             Self::Sink(_) | Self::Source(_) => ErrorKind::Unavailable,
-            Self::Damaged(_) => ErrorKind::Corrupt,
+            Self::Damaged(_) | Self::HalfDropped(_) => ErrorKind::Corrupt,
             Self::Comment(_) | Self::Pipe(_) | Self::Task(_) => ErrorKind::Internal,
         }
     }
@@ -109,6 +113,8 @@ pub(crate) const OBJECT_IN_USE: &str = "55006";
 pub(crate) const NO_TABLE: &str = "42P01";
 /// It was waited for as long as was allowed.
 pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// Its state forbids that: such as of a database that is being dropped.
+pub(crate) const WRONG_STATE: &str = "55000";
 /// There is none.
 pub(crate) const NO_DATABASE: &str = "3D000";
 
@@ -133,7 +139,7 @@ fn kind_of(action: &str, error: &Sqlx) -> ErrorKind {
         "42501" if action == CONNECT => ErrorKind::TenantNotActive,
         "42501" => ErrorKind::Config,
         "28000" | "28P01" => ErrorKind::Unauthenticated,
-        "55000" | OBJECT_IN_USE => ErrorKind::InUse,
+        WRONG_STATE | OBJECT_IN_USE => ErrorKind::InUse,
         code if DUPLICATE_DATABASE.contains(&code) => ErrorKind::NameTaken,
         "53100" => ErrorKind::QuotaExceeded,
         "53300" | "57P01" | "57P02" | "57P03" | "57014" | LOCK_NOT_AVAILABLE => {
@@ -161,6 +167,7 @@ impl From<Error> for mt_core::Error {
             Error::NoDatabase(_)
             | Error::InUse(_)
             | Error::Closed(_)
+            | Error::HalfDropped(_)
             | Error::Taken(_)
             | Error::Crowded
             | Error::Changed

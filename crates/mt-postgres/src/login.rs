@@ -12,6 +12,10 @@ use crate::{
 /// How long a table is waited for that somebody else changes at this moment.
 pub(crate) const LOCK_TIMEOUT: &str = "30s";
 
+/// How long one can log in as such a role, by the server's clock: programs do so when they begin, and
+/// a password that somebody who was killed left behind is soon worth nothing.
+const LOGIN_FOR: &str = "1 hour";
+
 /// A role for one backup or one restore. It is removed with this value.
 #[derive(Debug)]
 pub(crate) struct Login {
@@ -64,7 +68,9 @@ impl Login {
             (ident(&self.role), literal(&self.admin.passwords().verifier(&self.role)));
         format!(
             "CREATE ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION {inherit} \
-             LOGIN PASSWORD {verifier}; GRANT {role} TO CURRENT_USER"
+             LOGIN PASSWORD {verifier}; GRANT {role} TO CURRENT_USER; \
+             DO $mt$ BEGIN EXECUTE format({until}, now() + interval '{LOGIN_FOR}'); END $mt$",
+            until = literal(&format!("ALTER ROLE {role} VALID UNTIL %L")),
         )
     }
 

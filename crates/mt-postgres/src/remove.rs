@@ -12,7 +12,7 @@ use sqlx::Row as _;
 use crate::{
     PostgresFactory,
     admin::{Admin, ident},
-    error::{Error, NO_DATABASE, OBJECT_IN_USE},
+    error::{Error, NO_DATABASE, OBJECT_IN_USE, WRONG_STATE},
     furnish,
     names::{Identity, Part},
     place::Place,
@@ -85,6 +85,9 @@ impl PostgresFactory {
         let place =
             self.find(&name).await?.ok_or_else(|| Error::NoDatabase(name.as_str().to_owned()))?;
         let identity = place.check(self.context.deployment, tenant, placement.generation)?;
+        if place.is_half_dropped {
+            return Err(Error::HalfDropped(place.name).into());
+        }
         if !place.is_open {
             self.allow_connections(&place.name, true).await?;
         }
@@ -145,12 +148,22 @@ async fn remove(
     deadline: Instant,
 ) -> Result<(), Error> {
     let database = place.name.as_str();
-    if place.is_half_dropped {
-        // Nobody can be in it any more, and nothing else can be done with it.
-        drop_it(admin, database).await?;
-        return furnish::drop_roles(admin, identity).await;
+    let is_half_dropped = match allow(admin, database, false).await {
+        // The server may still be at it for somebody who died.
+        Err(error) if error.is(WRONG_STATE) => true,
+        closed => {
+            closed?;
+            place.is_half_dropped
+        }
+    };
+    if is_half_dropped {
+        // Nobody can be in it any more, and nothing else can be done with it. Whoever else drops it
+        // is waited for by the server.
+        return match drop_it(admin, database).await {
+            Err(error) if !error.is(NO_DATABASE) => Err(error),
+            _ => furnish::drop_roles(admin, identity).await,
+        };
     }
-    allow(admin, database, false).await?;
     let dropped = empty_and_drop(admin, database, identity, deadline).await;
     match dropped {
         Ok(()) => {}

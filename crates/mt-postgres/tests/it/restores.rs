@@ -79,6 +79,14 @@ async fn a_restore_cut_off_half_way_leaves_nothing_and_can_be_repeated() {
             while !stalled.load(Ordering::SeqCst) {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
+            // Its password is of no use to whoever finds it later.
+            let sql = format!(
+                "SELECT string_agg((rolvaliduntil - now() BETWEEN interval '50 minutes' \
+                 AND interval '1 hour')::text, ',') FROM pg_roles \
+                 WHERE starts_with(rolname, '{}--d-')",
+                stage.site.prefix
+            );
+            assert_eq!(text(&mut stage.superuser().await, sql).await, "true");
         };
         tokio::select! {
             restored = stage.factory.restore(&stage.tenant, &taken.manifest, &mut source, options) => {
