@@ -161,6 +161,24 @@ async fn verifying_mends_what_the_catalog_says() {
     assert_eq!(record.schema_version.as_deref(), Some("m4_count"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_failed_is_looked_at_until_nothing_is_wrong() {
+    let installation = Installation::new().unwrap();
+    fleet(&installation, 2).await;
+    let tenants = newer(&installation, COUNTING).await;
+    migrate(&tenants).await;
+    let file = file_of(&installation, "t1", 1);
+    let tampering = "DELETE FROM seaql_migrations WHERE version <> 'm1_notes'";
+    outside(&file).execute_batch(tampering).unwrap();
+    let verified = tenants.migrate_all(MigrateAll::default().with_verify(true)).await.unwrap();
+    assert_eq!(verified.failed().count(), 1);
+    let plain = migrate(&tenants).await;
+    assert_eq!((plain.failed().count(), plain.up_to_date().count()), (1, 1));
+    outside(&file).execute_batch("DROP TABLE runs").unwrap();
+    assert_eq!(ran(&migrate(&tenants).await), [("t1", vec!["m2_make", "m3_count", "m4_count"])]);
+    assert_eq!(migrate(&tenants).await.up_to_date().count(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_processes_that_migrate_at_once_apply_each_migration_once() {
     let installation = Installation::new().unwrap();

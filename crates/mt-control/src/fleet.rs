@@ -69,7 +69,7 @@ impl MigrateAll {
     }
 
     /// Looks into every database, instead of believing the catalog where it says that nothing is
-    /// pending, and mends the catalog.
+    /// pending, and mends the catalog. A tenant whose row has an error is looked at in any case.
     pub const fn with_verify(mut self, verify: bool) -> Self {
         self.verify = verify;
         self
@@ -301,7 +301,7 @@ impl Inner {
     ) -> bool {
         is_served(record)
             && self.elsewhere(record).is_none()
-            && (options.verify || !is_current(schema, record))
+            && (options.verify || !is_believed(record) || !is_current(schema, record))
     }
 
     /// Looks at some tenants of one provider, then migrates those that need it, one after the other.
@@ -315,7 +315,11 @@ impl Inner {
         let provider = records.first().map(|record| self.provider(&record.provider));
         let mut recorded = HashMap::new();
         if let Some(Ok(provider)) = &provider {
-            recorded = self.recorded(run, provider, &to_look_at).await;
+            let believed = records.iter().filter(|record| is_believed(record));
+            let believed: HashSet<&TenantId> = believed.map(|record| &record.tenant).collect();
+            let to_ask: Vec<TenantId> =
+                to_look_at.iter().filter(|tenant| believed.contains(tenant)).cloned().collect();
+            recorded = self.recorded(run, provider, &to_ask).await;
             to_look_at.retain(|tenant| !recorded.contains_key(tenant));
         }
         let statuses = match &provider {
@@ -392,9 +396,6 @@ impl Inner {
             let (version, fingerprint) = (schema.version.as_deref(), schema.fingerprint.as_deref());
             let tenant = &record.tenant;
             self.catalog.note_schema(tenant, *generation, version, fingerprint).await?;
-            if record.last_error.is_some() {
-                self.catalog.note_error(tenant, None).await?;
-            }
         }
         Ok(Outcome::UpToDate)
     }
@@ -465,6 +466,11 @@ impl Inner {
 
 const fn is_served(record: &TenantRecord) -> bool {
     matches!(record.state, TenantState::Active | TenantState::Suspended)
+}
+
+/// Whether what is recorded of the tenant's schema can be believed: what failed last is looked at.
+const fn is_believed(record: &TenantRecord) -> bool {
+    record.last_error.is_none()
 }
 
 /// Whether the catalog says that the tenant has this schema.
