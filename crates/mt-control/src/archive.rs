@@ -104,7 +104,7 @@ impl MultiTenancy {
         let path = path.as_ref().to_owned();
         let manifest = {
             let path = path.clone();
-            blocking(move || read_manifest(&path)).await?
+            blocking(move || read_manifest(&path)).await.map_err(|e| e.with_tenant(tenant))?
         };
         if manifest.tenant != *tenant {
             return Err(Error::new(

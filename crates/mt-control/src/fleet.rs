@@ -14,7 +14,11 @@ use mt_core::{
 use mt_migration::{Runner, SchemaStatus};
 use serde::{Serialize, Serializer};
 
-use crate::{MultiTenancy, TenantRecord, multi_tenancy::Inner, provider::OwnProvider};
+use crate::{
+    MultiTenancy, TenantRecord,
+    multi_tenancy::{Inner, is_closed},
+    provider::OwnProvider,
+};
 
 /// Which tenants [`MultiTenancy::migrate_all`] migrates, and how.
 #[derive(Clone)]
@@ -313,14 +317,14 @@ impl Inner {
             .collect();
         let began = Instant::now();
         let provider = records.first().map(|record| self.provider(&record.provider));
-        let mut recorded = HashMap::new();
+        let mut known = HashMap::new();
         if let Some(Ok(provider)) = &provider {
             let believed = records.iter().filter(|record| is_believed(record));
             let believed: HashSet<&TenantId> = believed.map(|record| &record.tenant).collect();
             let to_ask: Vec<TenantId> =
                 to_look_at.iter().filter(|tenant| believed.contains(tenant)).cloned().collect();
-            recorded = self.recorded(run, provider, &to_ask).await;
-            to_look_at.retain(|tenant| !recorded.contains_key(tenant));
+            known = self.recorded(run, provider, &to_ask).await;
+            to_look_at.retain(|tenant| !known.contains_key(tenant));
         }
         let statuses = match &provider {
             Some(Ok(provider)) => run.schema.status_many(provider, &to_look_at).await,
@@ -331,18 +335,14 @@ impl Inner {
             None => Vec::new(),
         };
         let look_millis = millis_since(began) / (to_look_at.len().max(1) as u64);
-        let mut statuses: HashMap<TenantId, Result<SchemaStatus>> =
-            to_look_at.into_iter().zip(statuses).collect();
+        known.extend(to_look_at.into_iter().zip(statuses.into_iter().map(Known::Looked)));
 
         let mut results = Vec::with_capacity(records.len());
         for record in records {
             let began = Instant::now();
-            let status = statuses.remove(&record.tenant);
-            let looked = status.is_some();
-            let outcome = match recorded.get(&record.tenant) {
-                Some(recorded) => self.believe(run, &record, recorded).await,
-                None => self.migrate_one(run, &record, status).await,
-            };
+            let known = known.remove(&record.tenant).unwrap_or(Known::Unasked);
+            let looked = matches!(known, Known::Looked(_));
+            let outcome = self.migrate_one(run, &record, known).await;
             let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(error) => {
@@ -360,14 +360,14 @@ impl Inner {
         results
     }
 
-    /// What is recorded beside the databases of `tenants`, where that says that nothing is pending:
-    /// one question for all. That it cannot be asked is no trouble: they are looked into then.
+    /// What is recorded beside the databases of `tenants`, as far as it saves looking into them: one
+    /// question for all. That it cannot be asked is no trouble: they are looked into then.
     async fn recorded(
         &self,
         run: &Run,
         provider: &OwnProvider,
         tenants: &[TenantId],
-    ) -> HashMap<TenantId, RecordedSchema> {
+    ) -> HashMap<TenantId, Known> {
         if run.options.verify || tenants.is_empty() {
             return HashMap::new();
         }
@@ -375,13 +375,15 @@ impl Inner {
             tracing::debug!(error = %error.to_chain(), "what is recorded of schemas is not known");
             Vec::new()
         });
-        let is_current = |recorded: &RecordedSchema| {
-            recorded.schema.fingerprint.as_deref() == Some(run.schema.fingerprint())
+        let known = |recorded: RecordedSchema| {
+            if recorded.schema.fingerprint.as_deref() == Some(run.schema.fingerprint()) {
+                return Some(Known::Current(recorded));
+            }
+            // What exactly is pending only the ledger tells.
+            (!run.options.dry_run).then_some(Known::Behind)
         };
-        let known = tenants.iter().cloned().zip(recorded);
-        known
-            .filter_map(|(tenant, recorded)| Some((tenant, recorded.filter(is_current)?)))
-            .collect()
+        let tenants = tenants.iter().cloned().zip(recorded);
+        tenants.filter_map(|(tenant, recorded)| Some((tenant, known(recorded?)?))).collect()
     }
 
     /// Notes in the catalog what is recorded beside the database.
@@ -389,52 +391,48 @@ impl Inner {
         &self,
         run: &Run,
         record: &TenantRecord,
-        recorded: &RecordedSchema,
+        recorded: RecordedSchema,
     ) -> Result<Outcome> {
         if !run.options.dry_run {
             let RecordedSchema { generation, schema } = recorded;
             let (version, fingerprint) = (schema.version.as_deref(), schema.fingerprint.as_deref());
             let tenant = &record.tenant;
-            self.catalog.note_schema(tenant, *generation, version, fingerprint).await?;
+            self.catalog.note_schema(tenant, generation, version, fingerprint).await?;
         }
         Ok(Outcome::UpToDate)
     }
 
-    async fn migrate_one(
-        &self,
-        run: &Run,
-        record: &TenantRecord,
-        status: Option<Result<SchemaStatus>>,
-    ) -> Result<Outcome> {
+    async fn migrate_one(&self, run: &Run, record: &TenantRecord, known: Known) -> Result<Outcome> {
         let tenant = &record.tenant;
         if let Some(reason) = self.elsewhere(record) {
             return Ok(Outcome::Skipped { reason });
         }
-        let is_closed = |error: &Error| {
-            record.state == TenantState::Suspended && error.kind() == ErrorKind::TenantNotActive
+        let report = match known {
+            Known::Unasked if is_current(&run.schema, record) => return Ok(Outcome::UpToDate),
+            Known::Unasked => {
+                return Ok(Outcome::Skipped { reason: format!("the tenant is {}", record.state) });
+            }
+            Known::Current(recorded) => return self.believe(run, record, recorded).await,
+            Known::Behind => run.schema.up_behind(&self.provider_of(record)?, tenant).await,
+            Known::Looked(Ok(status)) if run.options.dry_run => {
+                return Ok(match status.pending {
+                    pending if pending.is_empty() => Outcome::UpToDate,
+                    pending => Outcome::Pending { pending },
+                });
+            }
+            Known::Looked(Ok(status)) => {
+                run.schema.up_from(&self.provider_of(record)?, tenant, &status).await
+            }
+            Known::Looked(Err(error)) => Err(error),
         };
-        let status = match status {
-            Some(Err(error)) if is_closed(&error) => {
+        let report = match report {
+            Err(error) if is_closed(record, &error) => {
                 let reason =
                     format!("the tenant is {}, and its engine lets nobody in", record.state);
                 return Ok(Outcome::Skipped { reason });
             }
-            status => status.transpose()?,
+            report => report?,
         };
-        let Some(status) = status else {
-            return Ok(if is_current(&run.schema, record) {
-                Outcome::UpToDate
-            } else {
-                Outcome::Skipped { reason: format!("the tenant is {}", record.state) }
-            });
-        };
-        if run.options.dry_run {
-            return Ok(match status.pending {
-                pending if pending.is_empty() => Outcome::UpToDate,
-                pending => Outcome::Pending { pending },
-            });
-        }
-        let report = run.schema.up_from(&self.provider_of(record)?, tenant, &status).await?;
         if !is_current(&run.schema, record) || record.schema_version != report.schema_version {
             let version = report.schema_version.as_deref();
             let generation = record.placement.generation;
@@ -462,6 +460,19 @@ impl Inner {
             tracing::error!(tenant = %record.tenant, error = %second.to_chain(), "a failed migration could not be noted in the catalog");
         }
     }
+}
+
+/// What is known of a tenant's schema before it is migrated.
+#[expect(clippy::large_enum_variant, reason = "there are only as many as are looked at together")]
+enum Known {
+    /// What the catalog says.
+    Unasked,
+    /// It is recorded beside the database, and nothing is pending.
+    Current(RecordedSchema),
+    /// It is recorded beside the database, and is another.
+    Behind,
+    /// What its ledger says.
+    Looked(Result<SchemaStatus>),
 }
 
 const fn is_served(record: &TenantRecord) -> bool {

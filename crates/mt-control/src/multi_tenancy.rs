@@ -196,7 +196,7 @@ impl MultiTenancy {
 }
 
 /// Whether the engine keeps everybody out of a suspended tenant's database, as it should.
-fn is_closed(record: &TenantRecord, error: &Error) -> bool {
+pub(crate) fn is_closed(record: &TenantRecord, error: &Error) -> bool {
     record.state == TenantState::Suspended && error.kind() == ErrorKind::TenantNotActive
 }
 

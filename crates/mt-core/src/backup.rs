@@ -63,7 +63,7 @@ impl BackupManifest {
             return Ok(());
         }
         let message = format!(
-            "the copy is of tenant `{}` in deployment {}; to make it this tenant's, allow a new stamp",
+            "the copy is of tenant `{}` in deployment {}; to make it this tenant's, allow a new stamp (`restamp`; on the command line `--as`)",
             self.tenant, self.deployment
         );
         Err(Error::new(ErrorKind::ForeignDatabase, message))

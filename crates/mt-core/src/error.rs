@@ -163,15 +163,19 @@ impl Error {
         }
     }
 
-    /// The message, and the message of each cause behind it, joined by `: `.
+    /// The message, and the message of each cause behind it, joined by `: `. What a message ends with
+    /// already is not said twice.
     ///
     /// For a log line, a catalog column or a terminal.
     pub fn to_chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
+            let message = error.to_string();
+            if !text.ends_with(&message) {
+                text.push_str(": ");
+                text.push_str(&message);
+            }
             cause = error.source();
         }
         text
@@ -220,6 +224,14 @@ mod tests {
         assert_eq!(back.kind(), ErrorKind::InUse);
         assert_eq!(back.tenant(), Some(&tenant));
         assert!(back.is_transient());
+    }
+
+    #[test]
+    fn what_a_message_ends_with_is_not_said_twice() {
+        let said = DbErr::Exec(sea_orm::RuntimeErr::Internal("no".to_owned()));
+        assert!(said.to_string().ends_with("no") && said.source().is_some(), "{said:?}");
+        let error = Error::new(ErrorKind::Internal, "cannot ask").with_source(said);
+        assert_eq!(error.to_chain(), "cannot ask: Execution Error: no");
     }
 
     #[test]

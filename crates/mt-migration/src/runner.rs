@@ -220,6 +220,23 @@ impl Runner {
         self.run(factory, tenant, Direction::Up, pending, status).await
     }
 
+    /// [`Runner::up`] where it is known, from
+    /// [`recorded_schemas`](DatabaseFactory::recorded_schemas), that the database is behind: the
+    /// ledger is read over the connection that migrates, and by no look of its own.
+    ///
+    /// # Errors
+    /// As [`Runner::up`].
+    pub async fn up_behind(
+        &self,
+        factory: &dyn DatabaseFactory,
+        tenant: &TenantId,
+    ) -> Result<MigrationReport> {
+        let all = self.select(&self.0.names);
+        let report = self.run(factory, tenant, Direction::Up, all, &self.compare(&[])).await?;
+        // Then it is not as recorded.
+        if report.ran.is_empty() { self.up(factory, tenant).await } else { Ok(report) }
+    }
+
     /// Records beside the database what its ledger says, where the record says something else.
     async fn mend_record(
         &self,
@@ -305,6 +322,10 @@ impl Runner {
         let mut seen = status.clone();
         let (mut ran, mut not_atomic) = (Vec::new(), Vec::new());
         for group in Group::cut(migrations) {
+            let group = group.left_of(&seen.ledger(), direction);
+            if group.migrations.is_empty() {
+                continue;
+            }
             let maintenance = match self.open(factory, tenant, &group, &seen).await {
                 Err(error) if !ran.is_empty() => {
                     let message = format!("the migrations stopped{}", kept(&ran));

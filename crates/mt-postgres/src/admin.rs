@@ -10,7 +10,7 @@ use std::{
 };
 
 use backon::{ExponentialBuilder, Retryable as _};
-use mt_core::Secret;
+use mt_core::{DeploymentId, Secret};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool,
@@ -36,6 +36,9 @@ pub(crate) const ENTRANCES: usize = 12;
 /// How long one waits for one of these. They may be held for as long as a migration takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether the last session has left a new database.
+const LEAVING: usize = 100;
+
 /// A way to the server's own database, as the role of the settings.
 #[derive(Clone)]
 pub(crate) struct Admin {
@@ -48,7 +51,11 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    pub(crate) fn new(server: PgConnectOptions, config: &PostgresConfig) -> Self {
+    pub(crate) fn new(
+        server: PgConnectOptions,
+        config: &PostgresConfig,
+        deployment: DeploymentId,
+    ) -> Self {
         // That something is there already is no news.
         let quiet = [("client_min_messages", "warning")];
         let server = server.application_name("mt-postgres").options(quiet);
@@ -65,7 +72,7 @@ impl Admin {
             .acquire_timeout(config.acquire_timeout())
             .idle_timeout(IDLE)
             .connect_lazy_with(server.clone());
-        let passwords = Passwords::new(Secret::new(config.role_secret.as_str()));
+        let passwords = Passwords::new(&Secret::new(config.role_secret.as_str()), deployment);
         let entrances = Arc::new(Semaphore::new(ENTRANCES));
         Self { pool, server, passwords, entrances, version }
     }
@@ -119,6 +126,21 @@ impl Admin {
     /// for the disk. Whatever is run later, and is on the disk, brings this along.
     pub(crate) async fn run_ahead(&self, action: &'static str, sql: &str) -> Result<()> {
         self.run(action, ahead(sql)).await
+    }
+
+    /// Waits a moment until nobody is in a database that was just left: a session ends a little after
+    /// its connection does, and a server that is to rename the database meanwhile sleeps for a tenth
+    /// of a second before it looks again.
+    pub(crate) async fn until_left(&self, database: &str) -> Result<()> {
+        for _ in 0..LEAVING {
+            let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1)";
+            let asked = sqlx::query_scalar(sql).bind(database).fetch_one(&self.pool).await;
+            if !asked.map_err(Error::server("ask who is in a new database"))? {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 
     /// The right to one connection to a tenant's database.

@@ -8,7 +8,7 @@ use crate::{NAME, child::Told};
 /// What goes wrong in here, one variant per cause.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("cannot {action}")]
+    #[error("cannot {action}{}", advice(action, source))]
     Server {
         action: &'static str,
         #[source]
@@ -26,8 +26,16 @@ pub(crate) enum Error {
         "the database `{0}` was being dropped when that was cut off, and can only be dropped; `deprovision` does"
     )]
     HalfDropped(String),
-    #[error("a database of that name is there and is not this tenant's: {0}")]
-    Taken(&'static str),
+    #[error(
+        "the database `{database}` is there and is not this tenant's: {why}; rename it, or drop it"
+    )]
+    Taken { database: String, why: &'static str },
+    #[error("the database `{database}` carries no stamp: {why}; it is not served")]
+    NoStamp { database: String, why: &'static str },
+    #[error(
+        "the database `{0}` has a template's name, and its comment does not say that it is one; drop it, and `provision` makes another"
+    )]
+    NoTemplate(String),
     #[error(
         "too many databases are looked into or migrated at once, and none was done with for a minute"
     )]
@@ -80,7 +88,8 @@ impl Error {
             Self::Server { action, source } => kind_of(action, source),
             Self::NoDatabase(_) => ErrorKind::TenantNotFound,
             Self::InUse(_) | Self::Closed(_) => ErrorKind::InUse,
-            Self::Taken(_) => ErrorKind::NameTaken,
+            Self::Taken { .. } | Self::NoTemplate(_) => ErrorKind::NameTaken,
+            Self::NoStamp { .. } => ErrorKind::ForeignDatabase,
             Self::Crowded => ErrorKind::Unavailable,
             Self::Changed => ErrorKind::Conflict,
             Self::Start { .. } => ErrorKind::Config,
@@ -150,6 +159,27 @@ fn kind_of(action: &str, error: &Sqlx) -> ErrorKind {
     }
 }
 
+/// What to do where the server's own words do not say it.
+fn advice(action: &str, source: &Sqlx) -> &'static str {
+    let code = match source {
+        Sqlx::PoolTimedOut => {
+            return "; nobody answered in time at the address in `admin_url`, or all connections to it were in use";
+        }
+        Sqlx::Database(error) => error.code().unwrap_or_default(),
+        _ => return "",
+    };
+    match &*code {
+        "28000" | "28P01" if action == CONNECT => {
+            "; `role_secret` is not the one with which the tenant's roles were made, or they were changed: mend it, or `activate` the tenant, which gives its roles the passwords of this one"
+        }
+        "28000" | "28P01" => "; mend `admin_url`",
+        "42501" if action != CONNECT => {
+            "; the role in `admin_url` needs CREATEDB and CREATEROLE, and to have made the tenant's roles"
+        }
+        _ => "",
+    }
+}
+
 impl From<Error> for mt_core::Error {
     fn from(cause: Error) -> Self {
         let error = Self::new(cause.kind(), cause.to_string()).with_provider(NAME);
@@ -168,7 +198,9 @@ impl From<Error> for mt_core::Error {
             | Error::InUse(_)
             | Error::Closed(_)
             | Error::HalfDropped(_)
-            | Error::Taken(_)
+            | Error::Taken { .. }
+            | Error::NoStamp { .. }
+            | Error::NoTemplate(_)
             | Error::Crowded
             | Error::Changed
             | Error::Damaged(_) => error,

@@ -59,7 +59,7 @@ impl PostgresFactory {
         context: FactoryContext,
         server: PgConnectOptions,
     ) -> Self {
-        let admin = Admin::new(server, &config);
+        let admin = Admin::new(server, &config, context.deployment);
         let programs = Programs::look(config.client_programs.as_deref());
         Self {
             config,

@@ -75,7 +75,19 @@ impl Place {
     /// `ForeignDatabase`: it has none.
     pub(crate) fn stamped(&self, tenant: &TenantId) -> Result<(Stamp, &Identity)> {
         let stamp = self.comment.as_ref().and_then(Comment::stamp);
-        stamp.zip(self.identity.as_ref()).ok_or_else(|| Stamp::missing(tenant))
+        stamp.zip(self.identity.as_ref()).ok_or_else(|| {
+            let why = match self.identity {
+                None => "its owner is none of the roles that were made for tenants",
+                Some(_) => "it has no comment, or one in a form that is not known",
+            };
+            let error = Error::NoStamp { database: self.name.clone(), why };
+            mt_core::Error::from(error).with_tenant(tenant)
+        })
+    }
+
+    /// It is in the way of what is to have its name.
+    pub(crate) fn taken(&self, why: &'static str) -> Error {
+        Error::Taken { database: self.name.clone(), why }
     }
 
     /// The roles of a database that is this tenant's.

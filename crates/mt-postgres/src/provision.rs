@@ -51,9 +51,8 @@ impl PostgresFactory {
 
     /// Accepts a database that is already there, if it is this tenant's, or empty and nobody's.
     async fn adopt(&self, tenant: &TenantId, placement: &Placement, place: Place) -> Result<()> {
-        let taken = |source: mt_core::Error| {
-            mt_core::Error::from(Error::Taken("its stamp says so")).with_source(source)
-        };
+        let no = |why| mt_core::Error::from(place.taken(why));
+        let taken = |source: mt_core::Error| no("its stamp says so").with_source(source);
         let is_ours = place.comment.is_some();
         if !place.is_open || place.is_half_dropped {
             return self.reopen(tenant, placement, place).await;
@@ -63,7 +62,7 @@ impl PostgresFactory {
             stamp.check(self.context.deployment, tenant, placement.generation).map_err(taken)?;
         }
         let Some(identity) = &place.identity else {
-            return Err(Error::Taken("its owner is not one of ours").into());
+            return Err(no("its owner is not one of ours"));
         };
         let ledger = self.context.ledger();
         let look = Look::into(&self.admin, &place.name, identity, ledger).await?;
@@ -71,7 +70,7 @@ impl PostgresFactory {
             return Ok(());
         }
         if look::has_tables(&self.admin, &place.name, identity, &look, ledger).await? {
-            return Err(Error::Taken("it has tables and no stamp").into());
+            return Err(no("it has tables and no stamp"));
         }
         let identity = identity.clone();
         self.finish(tenant, placement, &place.name, &identity).await
@@ -81,8 +80,8 @@ impl PostgresFactory {
     /// else can be done with.
     async fn reopen(&self, tenant: &TenantId, placement: &Placement, place: Place) -> Result<()> {
         let taken = |source: mt_core::Error| {
-            mt_core::Error::from(Error::Taken("it takes no connections, and its stamp says so"))
-                .with_source(source)
+            let why = "it takes no connections, and its stamp says so";
+            mt_core::Error::from(place.taken(why)).with_source(source)
         };
         place.check(self.context.deployment, tenant, placement.generation).map_err(taken)?;
         // Whoever is still at it is waited for, and then everything is looked at again.
@@ -133,10 +132,12 @@ impl PostgresFactory {
     ) -> Result<Claim> {
         self.sweep_if_due().await;
         let identity = Identity::new(&self.config.database_prefix);
-        let claimed = match self.make_spare(&identity).await {
-            Ok(()) => self.claim(tenant, placement, name, &identity).await.map_err(Into::into),
-            Err(error) => Err(error),
-        };
+        let claimed: Result<Claim> = async {
+            self.make_spare(&identity).await?;
+            self.admin.until_left(&identity.spare()).await?;
+            Ok(self.claim(tenant, placement, name, &identity).await?)
+        }
+        .await;
         if !matches!(claimed, Ok(Claim::Done)) {
             self.discard(&identity).await;
         }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     PostgresFactory,
-    admin::ident,
+    admin::{self, Admin, ident, set_role},
     comment::Comment,
     error::{DUPLICATE_DATABASE, Error},
     furnish,
@@ -64,11 +64,12 @@ impl PostgresFactory {
             self.admin.run("remove a template that was half removed", sql).await?;
             return Ok(false);
         }
-        let comment = place.comment.filter(|comment| comment.is_of(self.context.deployment));
+        let comment =
+            place.comment.as_ref().filter(|comment| comment.is_of(self.context.deployment));
         if comment.and_then(|comment| comment.template(prefix)).is_some() {
             return Ok(true);
         }
-        Err(Error::Taken("it is a template's name, and its comment says otherwise").into())
+        Err(Error::NoTemplate(place.name).into())
     }
 
     /// Makes it under a name of its own first; of two who do, one's is not needed.
@@ -90,6 +91,7 @@ impl PostgresFactory {
         admin.run("give the database to its roles", grants).await?;
         furnish::lay_out(admin, &database, identity, self.context.ledger()).await?;
         self.apply(&database, identity).await?;
+        pack(admin, &database, identity).await?;
         let comment = Comment::of_template(self.context.deployment, identity, self.schema());
         let comment = comment.to_statement(name)?;
         let roles = Part::ALL.map(|part| ident(&identity.role(part))).join(", ");
@@ -107,4 +109,20 @@ impl PostgresFactory {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Writes everything in the database anew, without gaps: each tenant's is a copy of it, block by
+/// block.
+async fn pack(admin: &Admin, database: &str, identity: &Identity) -> Result<()> {
+    let mut inside = admin.enter(database, identity, Part::Maintainer).await?;
+    // It leaves out what belongs to the server, and would tell of each of them.
+    let quiet = set_role(identity, Part::Owner) + ";SET client_min_messages = error";
+    let mut packed = Ok(());
+    for sql in [quiet, "VACUUM (FULL, FREEZE, ANALYZE)".to_owned()] {
+        if packed.is_ok() {
+            packed = admin::run(&mut inside.connection, "pack the template", sql).await;
+        }
+    }
+    inside.close().await;
+    Ok(packed?)
 }

@@ -106,7 +106,7 @@ impl Replacement {
     async fn clear(&self) -> Result<()> {
         let Some(left) = self.find(&self.to).await? else { return Ok(()) };
         self.require_own(&left).map_err(|source| {
-            mt_core::Error::from(Error::Taken("its stamp says so")).with_source(source)
+            mt_core::Error::from(left.taken("its stamp says so")).with_source(source)
         })?;
         let (_, identity) = left.stamped(&self.tenant)?;
         Ok(drop_database(&self.admin, &left.name, identity).await?)
