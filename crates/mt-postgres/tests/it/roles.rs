@@ -167,7 +167,8 @@ async fn who_changes_the_schema_has_no_rights_elsewhere() {
 #[tokio::test]
 async fn what_a_role_did_to_itself_is_undone() {
     let site = Site::find().await;
-    let factory = site.factory(&context());
+    let context = context();
+    let factory = site.factory(&context);
     let acme = tenant("acme");
     factory.provision(&acme).await.unwrap();
     let data = factory.get_adapters(&acme).await.unwrap();
@@ -185,10 +186,24 @@ async fn what_a_role_did_to_itself_is_undone() {
     let hidden = r"DO $$ BEGIN EXECUTE 'ALTER ROLE CURRENT_USER PASSWORD ''guess'''; EXECUTE 'ALTER ROLE CURRENT_USER SET search_path = other'; END $$";
     data.execute_unprepared(hidden).await.unwrap();
     data.close(std::time::Duration::from_secs(5)).await.unwrap();
-    factory.get_adapters(&acme).await.unwrap_err();
+    let is_told = |error: mt_core::Error| {
+        assert_eq!(error.kind(), mt_core::ErrorKind::Unauthenticated, "{error:?}");
+        let told = error.to_string();
+        assert!(told.contains("`role_secret`") && told.contains("`activate`"), "{told}");
+        assert!(told.contains("tenant `acme`"), "{told}");
+    };
+    is_told(factory.get_adapters(&acme).await.unwrap_err());
     factory.activate(&acme).await.unwrap();
     let data = factory.get_adapters(&acme).await.unwrap();
     data.execute_unprepared("SELECT 1").await.unwrap();
     drop(data);
+    // Another secret is other passwords, until the roles are given them.
+    let other = "another secret of this test";
+    let other = site.builder(&context).with_role_secret(other).build().unwrap();
+    is_told(other.get_adapters(&acme).await.unwrap_err());
+    other.activate(&acme).await.unwrap();
+    drop(other.get_adapters(&acme).await.unwrap());
+    is_told(factory.describe(&acme).await.unwrap_err());
+    factory.activate(&acme).await.unwrap();
     factory.deprovision(&acme).await.unwrap();
 }

@@ -28,6 +28,12 @@ async fn nobodys(site: &Site, letter: char) -> Vec<String> {
     names.fetch_all(&mut admin).await.unwrap()
 }
 
+async fn size_of_database(site: &Site, database: &str) -> u64 {
+    let mut admin = connect(site, "postgres").await.unwrap();
+    let size = sqlx::query_scalar::<_, i64>("SELECT pg_database_size($1)").bind(database);
+    u64::try_from(size.fetch_one(&mut admin).await.unwrap()).unwrap()
+}
+
 async fn run(site: &Site, sql: String) {
     let mut admin = connect(site, "postgres").await.unwrap();
     admin.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
@@ -79,6 +85,9 @@ async fn a_copy_of_the_template_is_wholly_its_tenants() {
     let templates = nobodys(&site, 't').await;
     assert_eq!(templates.len(), 1, "{templates:?}");
     assert!(connect(&site, &templates[0]).await.is_err(), "nobody gets into a template");
+    // It was packed, and so is its copy, with all that it has more than an empty database.
+    let size = factory.describe(&tenants[0]).await.unwrap().size_bytes.unwrap();
+    assert!(size < size_of_database(&site, "template0").await, "{size} bytes");
     // What a migration makes later is given out as what the template had.
     let maintenance =
         factory.maintain(&tenants[0], mt_core::MaintenanceMode::Shared).await.unwrap();
@@ -97,9 +106,14 @@ async fn a_copy_of_the_template_is_wholly_its_tenants() {
     factory.provision(&tenants[0]).await.unwrap();
     has_schema(&factory.get_adapters(&tenants[0]).await.unwrap(), "z1").await;
     assert_eq!(nobodys(&site, 't').await, templates);
+    // Somebody takes away what says that it is one: it is not copied, nor taken away.
+    run(&site, format!("COMMENT ON DATABASE \"{}\" IS NULL", templates[0])).await;
+    let other = site.factory(&context);
+    let error = other.provision(&tenants[1]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NameTaken);
+    assert!(error.to_string().contains(&templates[0]), "{error}");
     // And where another process has made it anew since.
     run(&site, format!("DROP DATABASE \"{}\"", templates[0])).await;
-    let other = site.factory(&context);
     other.provision(&tenants[1]).await.unwrap();
     factory.provision(&tenants[2]).await.unwrap();
     has_schema(&factory.get_adapters(&tenants[2]).await.unwrap(), "z1").await;
