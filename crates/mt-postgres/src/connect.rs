@@ -26,8 +26,8 @@ use crate::{
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
 
 /// After how long without use a connection is asked whether it still answers, before a statement is
-/// sent over it. A server that was restarted is noticed by that, and costs no call.
-const UNASKED: Duration = Duration::from_secs(1);
+/// sent over it. A server that was restarted, which takes longer, is noticed by that and costs no call.
+const UNASKED: Duration = Duration::from_millis(100);
 
 /// What is left to administration and to others of the connections that the server takes, where the
 /// settings do not say how many are for tenants.
