@@ -9,7 +9,8 @@ use std::{
 };
 
 use mt_control::{MigrateAll, MultiTenancy, Outcome};
-use mt_core::{ErrorKind, TenantId};
+use mt_core::{DataAdapters, ErrorKind, TenantId};
+use mt_devservers::Postgres;
 use mt_migration::Runner;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement, TransactionTrait as _};
 
@@ -75,10 +76,23 @@ async fn insist(tenants: &MultiTenancy, id: &TenantId) -> usize {
     }
 }
 
+/// Opens what is there. The first call after a crash may find a connection of before.
+async fn open(tenants: &MultiTenancy, id: &TenantId) -> DataAdapters {
+    for _ in 0..10 {
+        match tenants.get_adapters(id).await {
+            Ok(data) => return data,
+            Err(error) => assert!(is_mendable(error.kind()), "{error:?}"),
+        }
+    }
+    panic!("{id} is not served");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tenants_are_made_through_crashes() {
     const TENANTS: usize = 12;
-    let server = Server::start().await;
+    // What did not wait for the disk is lost for long.
+    let builder = Postgres::builder().setting("wal_writer_delay", "10s");
+    let server = Server::start_with(builder).await;
     let tenants = server.open_with(newer(), |factory| factory.with_spare_databases(2)).await;
     let all = ids("t", TENANTS);
     let is_over = AtomicBool::new(false);
@@ -96,7 +110,7 @@ async fn tenants_are_made_through_crashes() {
         tokio::join!(make, fire(&server, &is_over, Duration::from_millis(400)));
     assert!(crashes > 0 && failures > 0, "{failures} failures in {crashes} crashes");
     for id in &all {
-        let data = tenants.get_adapters(id).await.unwrap();
+        let data = open(&tenants, id).await;
         data.execute_unprepared("INSERT INTO notes (id, text) VALUES (1, 'a')").await.unwrap();
         let runs = server.column(id, "SELECT name FROM runs ORDER BY number").await;
         assert_eq!(runs, ["m2_runs", "m3_done", "m4_index"], "{id}");

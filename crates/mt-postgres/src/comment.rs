@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     admin::{ident, literal},
-    error::Result,
+    error::{NO_DATABASE, Result},
     names::Identity,
 };
 
@@ -98,6 +98,17 @@ impl Comment {
     pub(crate) fn to_statement(&self, database: &str) -> Result<String> {
         let text = literal(&self.to_text()?);
         Ok(format!("COMMENT ON DATABASE {} IS {text}", ident(database)))
+    }
+
+    /// The statement that fails, as where there is no such database, unless this stands on it.
+    pub(crate) fn to_guard(&self, database: &str) -> Result<String> {
+        let (name, text) = (literal(database), literal(&self.to_text()?));
+        let block = format!(
+            "BEGIN IF NOT EXISTS (SELECT FROM pg_database WHERE datname = {name} \
+             AND shobj_description(oid, 'pg_database') = {text}) \
+             THEN RAISE 'its comment is another' USING ERRCODE = '{NO_DATABASE}'; END IF; END"
+        );
+        Ok(format!("DO {}", literal(&block)))
     }
 
     pub(crate) fn is_ready_spare(&self, deployment: DeploymentId, schema: &SchemaRecord) -> bool {

@@ -26,7 +26,7 @@ use crate::{
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
 
 /// After how long without use a connection is asked whether it still answers, before a statement is
-/// sent over it. A server that was restarted, which takes longer, is noticed by that and costs no call.
+/// sent over it. A restart of the server mostly takes longer: it is noticed by that and costs no call.
 const UNASKED: Duration = Duration::from_millis(100);
 
 /// What is left to administration and to others of the connections that the server takes, where the

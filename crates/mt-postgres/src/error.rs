@@ -18,6 +18,8 @@ pub(crate) enum Error {
     Old(u32),
     #[error("there is no database `{0}`")]
     NoDatabase(String),
+    #[error("the server crashed and lost the database that was being made; try again")]
+    Lost,
     #[error("the database `{0}` is in use; nothing was removed")]
     InUse(String),
     #[error(
@@ -93,7 +95,7 @@ impl Error {
             Self::InUse(_) | Self::Closed(_) => ErrorKind::InUse,
             Self::Taken { .. } | Self::NoTemplate(_) => ErrorKind::NameTaken,
             Self::NoStamp { .. } => ErrorKind::ForeignDatabase,
-            Self::Crowded => ErrorKind::Unavailable,
+            Self::Crowded | Self::Lost => ErrorKind::Unavailable,
             Self::Changed => ErrorKind::Conflict,
             Self::Start { .. } => ErrorKind::Config,
             Self::Program { kind, .. } => *kind,
@@ -130,6 +132,8 @@ pub(crate) const NO_TABLE: &str = "42P01";
 pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// Its state forbids that: such as of a database that is being dropped.
 pub(crate) const WRONG_STATE: &str = "55000";
+/// There is no role of that name.
+pub(crate) const NO_ROLE: &str = "42704";
 /// There is none.
 pub(crate) const NO_DATABASE: &str = "3D000";
 
@@ -202,6 +206,7 @@ impl From<Error> for mt_core::Error {
             | Error::Source(source) => error.with_source(source),
             Error::Old(_)
             | Error::NoDatabase(_)
+            | Error::Lost
             | Error::InUse(_)
             | Error::Closed(_)
             | Error::HalfDropped(_)

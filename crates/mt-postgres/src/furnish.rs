@@ -88,10 +88,10 @@ pub(crate) async fn furnish(
     done
 }
 
-/// Makes everything in the database, which is a copy of a template, `identity`'s.
+/// Makes a copy of a template `identity`'s, with everything in it, after `mark`.
 pub(crate) async fn take_over(
     admin: &Admin,
-    database: &str,
+    mark: &str,
     identity: &Identity,
     ledger: Option<&str>,
 ) -> Result<()> {
@@ -100,7 +100,7 @@ pub(crate) async fn take_over(
     // Whose it was is what the copy says: the template may be another by now. Schemas first: what is
     // in one can only be given to somebody who may make things there.
     let sql = format!(
-        "DO $mt$ DECLARE before oid; found name; BEGIN \
+        "{mark};DO $mt$ DECLARE before oid; found name; BEGIN \
          SELECT relowner INTO before FROM pg_class \
            WHERE oid = 'public._mt_tenant'::regclass; \
          FOR found IN SELECT nspname FROM pg_namespace WHERE nspowner = before LOOP \
@@ -111,7 +111,7 @@ pub(crate) async fn take_over(
         owner_name = literal(&owner),
         owner = ident(&owner),
     );
-    let mut inside = admin.visit(database).await?;
+    let mut inside = admin.visit(&identity.spare()).await?;
     let sql = admin::ahead(&sql);
     let done = admin::run(&mut inside.connection, "take the copy of a template over", sql).await;
     inside.close().await;

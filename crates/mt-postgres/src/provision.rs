@@ -11,7 +11,7 @@ use crate::{
     admin::ident,
     comment::Comment,
     connect,
-    error::{DUPLICATE_DATABASE, Error, NO_DATABASE, OLDEST},
+    error::{DUPLICATE_DATABASE, Error, NO_DATABASE, NO_ROLE, OLDEST},
     furnish,
     look::{self, Look},
     names::{Identity, Part},
@@ -48,8 +48,10 @@ impl PostgresFactory {
             if claim == Claim::Nothing {
                 claim = self.create(tenant, &placement, &name).await?;
             }
-            if claim == Claim::Done {
-                return Ok(());
+            match claim {
+                Claim::Done => return Ok(()),
+                Claim::Exists => {}
+                Claim::Nothing => return Err(Error::Lost.into()),
             }
         }
     }
@@ -140,7 +142,8 @@ impl PostgresFactory {
         let claimed: Result<Claim> = async {
             self.make_spare(&identity).await?;
             self.admin.until_left(&identity.spare()).await?;
-            Ok(self.claim(tenant, placement, name, &identity).await?)
+            let before = Comment::spare(self.context.deployment);
+            Ok(self.claim(tenant, placement, name, &identity, &before).await?)
         }
         .await;
         if !matches!(claimed, Ok(Claim::Done)) {
@@ -150,6 +153,10 @@ impl PostgresFactory {
     }
 
     /// Makes a database that is nobody's yet, with its roles and the context's schema.
+    ///
+    /// What is done to it may be lost until something waited for the disk, and the server may have
+    /// crashed since. So it is done together with the mark, and whoever goes on asks for the mark in
+    /// his own transaction.
     pub(crate) async fn make_spare(&self, identity: &Identity) -> Result<()> {
         furnish::make_roles(&self.admin, identity).await?;
         if self.context.template.is_some() {
@@ -157,10 +164,9 @@ impl PostgresFactory {
         }
         let owner = identity.role(Part::Owner);
         self.create_database(identity, "template0", &owner).await?;
-        let (spare, ledger) = (identity.spare(), self.context.ledger());
-        let grants = furnish::grants(&spare, identity);
-        self.admin.run_ahead("give the database to its roles", &grants).await?;
-        Ok(furnish::furnish(&self.admin, &spare, identity, ledger).await?)
+        self.admin.run_ahead("give the database to its roles", &self.mark(identity)?).await?;
+        let ledger = self.context.ledger();
+        Ok(furnish::furnish(&self.admin, &identity.spare(), identity, ledger).await?)
     }
 
     async fn copy_template(&self, identity: &Identity) -> Result<()> {
@@ -174,14 +180,18 @@ impl PostgresFactory {
             }
             created => created?,
         }
-        let spare = identity.spare();
-        let grants = furnish::grants(&spare, identity);
-        self.admin.run_ahead("give the database to its roles", &grants).await?;
-        let ledger = self.context.ledger();
-        Ok(furnish::take_over(&self.admin, &spare, identity, ledger).await?)
+        let (mark, ledger) = (self.mark(identity)?, self.context.ledger());
+        Ok(furnish::take_over(&self.admin, &mark, identity, ledger).await?)
     }
 
-    /// Makes a database under a name of its own, and marks it as being made.
+    /// The statements that mark a new database as being made, and give it to its roles.
+    pub(crate) fn mark(&self, identity: &Identity) -> Result<String, Error> {
+        let spare = identity.spare();
+        let mark = Comment::spare(self.context.deployment).to_statement(&spare)?;
+        Ok(format!("{mark};{}", furnish::grants(&spare, identity)))
+    }
+
+    /// Makes a database under a name of its own.
     pub(crate) async fn create_database(
         &self,
         identity: &Identity,
@@ -195,9 +205,11 @@ impl PostgresFactory {
             ident(owner),
             ident(template)
         );
-        self.admin.run("make a database", create).await?;
-        let mark = Comment::spare(self.context.deployment).to_statement(&identity.spare())?;
-        self.admin.run_ahead("mark a new database", &mark).await
+        match self.admin.run("make a database", create).await {
+            // Its roles were made just before.
+            Err(error) if error.is(NO_ROLE) => Err(Error::Lost),
+            made => made,
+        }
     }
 
     /// Brings a database that is laid out and empty to the context's schema.
@@ -212,20 +224,23 @@ impl PostgresFactory {
         applied
     }
 
-    /// Gives a finished database its name and its stamp.
+    /// Gives a finished database, whose comment is `before`, its name and its stamp.
     pub(crate) async fn claim(
         &self,
         tenant: &TenantId,
         placement: &Placement,
         name: &DatabaseName,
         identity: &Identity,
+        before: &Comment,
     ) -> Result<Claim, Error> {
         let stamp = Stamp::new(self.context.deployment, tenant, placement.generation);
         let stamped = Comment::of(&stamp, self.schema()).to_statement(name.as_str())?;
+        let expected = before.to_guard(&identity.spare())?;
         let (spare, name) = (ident(&identity.spare()), ident(name.as_str()));
-        let sql = format!("ALTER DATABASE {spare} RENAME TO {name}; {stamped}");
+        let sql = format!("{expected};ALTER DATABASE {spare} RENAME TO {name};{stamped}");
         match self.admin.run("give the database its name", sql).await {
             Ok(()) => Ok(Claim::Done),
+            Err(error) if error.is(NO_DATABASE) => Ok(Claim::Nothing),
             Err(error) if DUPLICATE_DATABASE.iter().any(|code| error.is(code)) => Ok(Claim::Exists),
             Err(error) => Err(error),
         }

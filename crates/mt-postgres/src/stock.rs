@@ -47,6 +47,7 @@ impl PostgresFactory {
         placement: &Placement,
         name: &DatabaseName,
     ) -> Result<Claim> {
+        let before = Comment::ready_spare(self.context.deployment, self.schema());
         let mut has_looked = false;
         loop {
             let Some(identity) = self.stock.take() else {
@@ -57,14 +58,15 @@ impl PostgresFactory {
                 self.stock.replace(self.ready_spares().await?);
                 continue;
             };
-            match self.claim(tenant, placement, name, &identity).await {
+            match self.claim(tenant, placement, name, &identity, &before).await {
+                Ok(Claim::Done) => return Ok(Claim::Done),
                 Ok(Claim::Exists) => {
                     self.stock.put_back(identity);
                     return Ok(Claim::Exists);
                 }
-                Ok(claim) => return Ok(claim),
                 // Somebody was faster with this one, or looks into it.
-                Err(error) if [NO_DATABASE, OBJECT_IN_USE].iter().any(|code| error.is(code)) => {}
+                Ok(Claim::Nothing) => {}
+                Err(error) if error.is(OBJECT_IN_USE) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -117,9 +119,14 @@ impl PostgresFactory {
         let made = async {
             self.make_spare(&identity).await?;
             self.warm(&identity).await?;
-            let comment = Comment::ready_spare(self.context.deployment, self.schema());
-            let sql = comment.to_statement(&identity.spare())?;
-            Ok(self.admin.run("mark a finished database", sql).await?)
+            let spare = identity.spare();
+            let before = Comment::spare(self.context.deployment).to_guard(&spare)?;
+            let ready = Comment::ready_spare(self.context.deployment, self.schema());
+            let sql = format!("{before};{}", ready.to_statement(&spare)?);
+            match self.admin.run("mark a finished database", sql).await {
+                Err(error) if error.is(NO_DATABASE) => Err(Error::Lost.into()),
+                marked => Ok(marked?),
+            }
         };
         match made.await {
             Ok(()) => Ok(identity),

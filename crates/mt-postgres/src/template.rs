@@ -87,8 +87,7 @@ impl PostgresFactory {
         furnish::make_roles(admin, identity).await?;
         self.create_database(identity, "template0", &identity.role(Part::Owner)).await?;
         let database = identity.spare();
-        let grants = furnish::grants(&database, identity);
-        admin.run("give the database to its roles", grants).await?;
+        admin.run("give the database to its roles", self.mark(identity)?).await?;
         furnish::lay_out(admin, &database, identity, self.context.ledger()).await?;
         self.apply(&database, identity).await?;
         pack(admin, &database, identity).await?;

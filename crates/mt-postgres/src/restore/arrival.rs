@@ -104,7 +104,7 @@ impl Arrival<'_> {
         furnish::make_roles(admin, identity).await?;
         let owner = identity.role(Part::Owner);
         self.factory.create_database(identity, "template0", &owner).await?;
-        admin.run("give the database to its roles", furnish::grants(name, identity)).await?;
+        admin.run("give the database to its roles", self.factory.mark(identity)?).await?;
         // The ledger comes with the copy.
         Ok(furnish::furnish(admin, name, identity, None).await?)
     }

@@ -1,13 +1,14 @@
 //! Templates, and databases made in advance.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use mt_core::{DataAdapters, DatabaseFactory as _, ErrorKind, FactoryContext, SchemaRecord};
 use mt_postgres::PostgresFactory;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, postgres::PgConnectOptions,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection,
+    postgres::PgConnectOptions,
 };
 
 use crate::support::{Schema, Site, context, tenant};
@@ -204,4 +205,69 @@ async fn what_is_recorded_of_all_is_read_without_opening_any() {
     // Another installation's is not told.
     let stranger = site.factory(&with(&crate::support::context(), "z1"));
     assert_eq!(stranger.recorded_schemas(&tenants).await.unwrap(), [None, None, None]);
+}
+
+/// As a crash does: what was done to a database that is being made is undone, and whoever makes it
+/// goes on.
+async fn lose(site: &Site, mut admin: PgConnection) -> sqlx::Result<()> {
+    let sql = "SELECT datname::text, shobj_description(oid, 'pg_database') FROM pg_database \
+        WHERE starts_with(datname::text, $1)";
+    let prefix = format!("{}--s-", site.prefix);
+    let found = || sqlx::query_as::<_, (String, Option<String>)>(sql).bind(prefix.as_str());
+    let spare = loop {
+        if let Some((name, _)) = found().fetch_optional(&mut admin).await? {
+            break name;
+        }
+    };
+    // While somebody is in it, it is not claimed.
+    let inside = connect(site, &spare).await?;
+    admin.execute("COMMIT").await?;
+    while found().fetch_one(&mut admin).await?.1.is_none() {}
+    let sql = format!("COMMENT ON DATABASE \"{spare}\" IS NULL");
+    admin.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
+    inside.close().await
+}
+
+#[tokio::test]
+async fn a_database_that_was_not_finished_is_not_claimed() {
+    let site = Site::find().await;
+    let factory = site.factory(&with(&context(), "z1"));
+    factory.provision(&tenant("first")).await.unwrap();
+    let mut losses = 0;
+    for number in 0..20 {
+        let tenant = tenant(&format!("t{number}"));
+        let mut admin = connect(&site, "postgres").await.unwrap();
+        // Nobody writes a comment meanwhile.
+        admin.execute("BEGIN; LOCK TABLE pg_shdescription IN SHARE MODE").await.unwrap();
+        let made = match select(factory.provision(&tenant), pin!(lose(&site, admin))).await {
+            Either::Left((made, _)) => made,
+            Either::Right((_, making)) => making.await,
+        };
+        if let Err(error) = made {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+            assert!(error.to_string().contains("lost"), "{error}");
+            losses += 1;
+            factory.provision(&tenant).await.unwrap();
+        }
+        has_schema(&factory.get_adapters(&tenant).await.unwrap(), "z1").await;
+        assert!(nobodys(&site, 's').await.is_empty());
+        if losses == 3 {
+            return;
+        }
+    }
+    panic!("whoever is to lose something comes too late: {losses} losses");
+}
+
+#[tokio::test]
+async fn a_spare_whose_comment_changed_is_not_claimed() {
+    let site = Site::find().await;
+    let factory = stocked(&site, &with(&context(), "z1"), 2);
+    factory.tend().await.unwrap();
+    let spares = nobodys(&site, 's').await;
+    // The process believes that both are ready.
+    run(&site, format!("COMMENT ON DATABASE \"{}\" IS NULL", spares[0])).await;
+    let tenant = tenant("a");
+    factory.provision(&tenant).await.unwrap();
+    has_schema(&factory.get_adapters(&tenant).await.unwrap(), "z1").await;
+    assert_eq!(nobodys(&site, 's').await, spares[..1]);
 }
