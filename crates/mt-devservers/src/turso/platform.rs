@@ -1,11 +1,13 @@
 //! What the API and the gateway share.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use anyhow::Context as _;
+use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::{
@@ -40,6 +42,7 @@ pub(crate) struct Platform {
     knobs: Mutex<Knobs>,
     /// Settings are read here and written to sqld as a whole: one at a time.
     pub(crate) settings: tokio::sync::Mutex<()>,
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// How long a new database is answered with 404 on the data plane, as in the cloud: until both
@@ -101,7 +104,18 @@ impl Platform {
             organization: organization.into(),
             knobs: Mutex::default(),
             settings: tokio::sync::Mutex::default(),
+            turns: Mutex::default(),
         })
+    }
+
+    /// Whoever makes, fills or deletes a database waits for whoever else does: sqld is never asked
+    /// for two of these of one namespace at once.
+    pub(crate) async fn turn(&self, database: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(database.to_owned()).or_default())
+        };
+        turn.lock_owned().await
     }
 
     pub(crate) fn organization(&self) -> MutexGuard<'_, Organization> {

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{Read as _, Write as _},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -26,6 +27,10 @@ use crate::{
     },
 };
 
+/// How old a namespace is when it is deleted to be made again. Of some hundred that were deleted
+/// milliseconds after they were made, while the machine was busy, sqld never ended to delete one.
+const SETTLED: Duration = Duration::from_millis(100);
+
 /// What an SQLite file begins with: its header (<https://www.sqlite.org/fileformat.html>).
 const HEADER_LENGTH: usize = 100;
 
@@ -43,6 +48,7 @@ pub(super) async fn receive(State(gateway): State<Gateway>, request: Request) ->
 
 async fn accept(platform: &Platform, name: &str, request: Request) -> Result<()> {
     let length = length(request.headers())?;
+    let _turn = platform.turn(name).await;
     begin(&mut platform.organization(), name, request.headers())?;
     let replaced = replace(platform, name, request.into_body(), length).await;
     let mut organization = platform.organization();
@@ -99,6 +105,10 @@ async fn replace(platform: &Platform, name: &str, body: Body, length: u64) -> Re
     let settings = settings.ok_or_else(|| ApiError::no_database(name))?;
     let namespace = platform.namespace(name);
     let admin = platform.sqld.admin();
+    let age = platform.organization().database(name).map(|database| database.created.elapsed());
+    if let Some(young) = age.and_then(|age| SETTLED.checked_sub(age)) {
+        tokio::time::sleep(young).await;
+    }
     admin.delete(&namespace).await?;
     if let Err(error) = admin.load(&namespace, &settings, &script).await {
         // A namespace that half a script made is of no use; it waits for the next upload.

@@ -50,6 +50,7 @@ pub(super) async fn create(
 ) -> Result<Json<Value>> {
     let Json(wish) = wish.map_err(|error| ApiError::bad_request(error.body_text()))?;
     check(&wish, &platform.slug)?;
+    let _turn = platform.turn(&wish.name).await;
     reserve(&mut platform.organization(), &wish)?;
     let made = make(&platform, &wish).await;
     let mut organization = platform.organization();
@@ -236,6 +237,7 @@ pub(super) async fn delete(State(platform): Shared, Path((_, name)): Name) -> Re
 
 /// Deletes a database and its restore points.
 pub(super) async fn remove(platform: &Platform, name: &str) -> Result<()> {
+    let _turn = platform.turn(name).await;
     let points = take_away(&mut platform.organization(), name)?;
     let admin = platform.sqld.admin();
     let mut deleted = admin.delete(&platform.namespace(name)).await;
