@@ -244,3 +244,25 @@ async fn nothing_that_was_acknowledged_is_lost_and_handles_recover() {
     }
     assert!(failures > 0, "no call met a crash");
 }
+
+/// What a server that dies in the middle of `DROP DATABASE` leaves.
+#[tokio::test]
+async fn a_removal_that_was_cut_off_is_gone_on_with() {
+    let server = Server::start().await;
+    let tenants = server.open(runner([NOTES])).await;
+    for id in &ids("t", 2) {
+        tenants.provision(id).await.unwrap();
+    }
+    let [gone, kept] = [0, 1].map(|n| ids("t", 2).swap_remove(n));
+    let admin = server.connect(&kept).await;
+    let half = "UPDATE pg_database SET datallowconn = false, datconnlimit = -2 \
+        WHERE datname = 'tenant_t00'";
+    admin.execute_unprepared(half).await.unwrap();
+    tenants.deprovision(&gone).await.unwrap();
+    let left = "SELECT datname::text FROM pg_database WHERE datname LIKE 'tenant\\_t%' ORDER BY 1";
+    assert_eq!(server.column(&kept, left).await, ["tenant_t01"]);
+    tenants.provision(&gone).await.unwrap();
+    open(&tenants, &gone).await;
+    admin.close().await.unwrap();
+    tenants.shutdown().await.unwrap();
+}

@@ -39,11 +39,26 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked whether the last session has left a new database.
 const LEAVING: usize = 100;
 
-/// Compresses what a session writes to the server's log, where the server would not and the role may
-/// say so. A copy of a database goes through the log as a whole: measured, 4.4 MB become 1.9.
-const COMPRESS_LOG: &str = "SELECT set_config(name, 'lz4', false) FROM pg_settings \
-    WHERE name = 'wal_compression' AND setting = 'off' AND 'lz4' = ANY (enumvals) \
-    AND has_parameter_privilege(name, 'SET')";
+/// What a session of administration has otherwise than the server, where the server says no and the
+/// role may say yes. What is answered is on the disk. What is written to the server's log is
+/// compressed: a copy of a database goes through it as a whole, and of 4.4 MB become 1.9, measured.
+const SETTINGS: &str = "SELECT set_config(name, wanted, false) \
+    FROM pg_settings JOIN (VALUES ('synchronous_commit', 'on'), ('wal_compression', 'lz4')) \
+    AS ours (name, wanted) USING (name) \
+    WHERE setting = 'off' AND wanted = ANY (enumvals) AND has_parameter_privilege(name, 'SET')";
+
+/// What prepares a database is on the disk when it is answered, unless it says otherwise.
+pub(crate) const DURABLE: [(&str, &str); 1] = [("synchronous_commit", "on")];
+
+/// What all sessions have, tenants' included. The server notices a machine that died; and whoever
+/// administers or migrates has no limit of time but those that are set where one is wanted.
+const SESSION: [(&str, &str); 5] = [
+    ("client_min_messages", "warning"),
+    ("statement_timeout", "0"),
+    ("tcp_keepalives_idle", "60"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "6"),
+];
 
 /// A way to the server's own database, as the role of the settings.
 #[derive(Clone)]
@@ -62,9 +77,7 @@ impl Admin {
         config: &PostgresConfig,
         deployment: DeploymentId,
     ) -> Self {
-        // That something is there already is no news.
-        let quiet = [("client_min_messages", "warning")];
-        let server = server.application_name("mt-postgres").options(quiet);
+        let server = server.application_name("mt-postgres").options(SESSION);
         // Its statements have what passwords are checked with.
         let server = server.disable_statement_logging();
         let version = Arc::new(AtomicU32::new(0));
@@ -74,7 +87,7 @@ impl Admin {
                 told.store(major(connection), Ordering::Relaxed);
                 Box::pin(async {
                     // It works without.
-                    drop(connection.execute(COMPRESS_LOG).await);
+                    drop(connection.execute(SETTINGS).await);
                     Ok(())
                 })
             })
@@ -180,17 +193,18 @@ impl Admin {
 
     async fn connect(&self, options: PgConnectOptions) -> Result<Inside> {
         let entrance = self.entrance().await?;
-        let options = options.disable_statement_logging();
+        let options = options.disable_statement_logging().options(DURABLE);
+        let timeout = self.pool.options().get_acquire_timeout();
         // As a pool does: whoever takes all connections of the server may be done with one soon.
         let is_busy = |error: &sqlx::Error| {
             error.as_database_error().is_some_and(|e| e.is_transient_in_connect_phase())
         };
-        let connect = || options.connect();
+        let connect = || dial(&options, timeout);
         let backoff = ExponentialBuilder::default()
             .with_jitter()
             .with_min_delay(Duration::from_millis(10))
             .without_max_times()
-            .with_total_delay(Some(self.pool.options().get_acquire_timeout()));
+            .with_total_delay(Some(timeout));
         let connected = connect.retry(backoff).when(is_busy).await;
         let connection = connected.map_err(Error::server(CONNECT))?;
         Ok(Inside { connection, entrance })
@@ -210,6 +224,15 @@ impl Inside {
     pub(crate) async fn close(self) {
         drop(self.connection.close().await);
     }
+}
+
+/// Connects. A server that says nothing is not waited for.
+pub(crate) async fn dial(
+    options: &PgConnectOptions,
+    timeout: Duration,
+) -> sqlx::Result<PgConnection> {
+    let connected = tokio::time::timeout(timeout, options.connect()).await;
+    connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// 0: the server does not tell it in a form that is known.

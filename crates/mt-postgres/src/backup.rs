@@ -47,13 +47,16 @@ impl PostgresFactory {
         let (place, identity) = self.ours(tenant).await?;
         let (stamp, _) = place.stamped(tenant)?;
         let prefix = &self.config.database_prefix;
-        let login = Login::to_read(&self.admin, prefix, &identity).await?;
-        let copied = self.copy_as(&login, found, tenant, &place.name, stamp, sink).await;
-        if let Err(error) = login.end().await {
-            let error = mt_core::Error::from(error);
-            tracing::warn!(tenant = %tenant, error = %error.to_chain(), "the role of a backup is left behind");
-        }
-        match copied {
+        let copied = async {
+            let login = Login::to_read(&self.admin, prefix, &identity).await?;
+            let copied = self.copy_as(&login, found, tenant, &place.name, stamp, sink).await;
+            if let Err(error) = login.end().await {
+                let error = mt_core::Error::from(error);
+                tracing::warn!(tenant = %tenant, error = %error.to_chain(), "the role of a backup is left behind");
+            }
+            copied
+        };
+        match copied.await {
             // Whoever removes it closes it first.
             Err(error) if error.kind() != ErrorKind::QuotaExceeded => {
                 self.ours(tenant).await?;

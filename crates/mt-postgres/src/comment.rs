@@ -100,12 +100,13 @@ impl Comment {
         Ok(format!("COMMENT ON DATABASE {} IS {text}", ident(database)))
     }
 
-    /// The statement that fails, as where there is no such database, unless this stands on it.
+    /// The statement that fails, as where there is no such database, unless this stands on it and it
+    /// is not half dropped.
     pub(crate) fn to_guard(&self, database: &str) -> Result<String> {
         let (name, text) = (literal(database), literal(&self.to_text()?));
         let block = format!(
             "BEGIN IF NOT EXISTS (SELECT FROM pg_database WHERE datname = {name} \
-             AND shobj_description(oid, 'pg_database') = {text}) \
+             AND datconnlimit <> -2 AND shobj_description(oid, 'pg_database') = {text}) \
              THEN RAISE 'its comment is another' USING ERRCODE = '{NO_DATABASE}'; END IF; END"
         );
         Ok(format!("DO {}", literal(&block)))

@@ -1,6 +1,6 @@
 use std::{io, process::ExitStatus};
 
-use mt_core::ErrorKind;
+use mt_core::{ErrorKind, TenantId};
 use sqlx::error::Error as Sqlx;
 
 use crate::{NAME, child::Told};
@@ -23,11 +23,15 @@ pub(crate) enum Error {
     #[error("the database `{0}` is in use; nothing was removed")]
     InUse(String),
     #[error(
+        "somebody else is replacing, removing or opening {0}'s database and took too long; try again"
+    )]
+    Busy(TenantId),
+    #[error(
         "the database `{0}` takes no connections: it is being removed or replaced, or whoever did that is gone; `activate` opens it"
     )]
     Closed(String),
     #[error(
-        "the database `{0}` was being dropped when that was cut off, and can only be dropped; `deprovision` does"
+        "the database `{0}` was being dropped when that was cut off; what is left of it can only be dropped, which `deprovision` does"
     )]
     HalfDropped(String),
     #[error(
@@ -87,12 +91,12 @@ impl Error {
         self.code().as_deref() == Some(code)
     }
 
-    fn kind(&self) -> ErrorKind {
+    pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Server { action, source } => kind_of(action, source),
             Self::Old(_) => ErrorKind::Unsupported,
-            Self::NoDatabase(_) => ErrorKind::TenantNotFound,
-            Self::InUse(_) | Self::Closed(_) => ErrorKind::InUse,
+            Self::NoDatabase(_) | Self::HalfDropped(_) => ErrorKind::TenantNotFound,
+            Self::InUse(_) | Self::Closed(_) | Self::Busy(_) => ErrorKind::InUse,
             Self::Taken { .. } | Self::NoTemplate(_) => ErrorKind::NameTaken,
             Self::NoStamp { .. } => ErrorKind::ForeignDatabase,
             Self::Crowded | Self::Lost => ErrorKind::Unavailable,
@@ -104,7 +108,7 @@ impl Error {
             }
             Self::Surroundings(_) => ErrorKind::Config,
             Self::Sink(_) | Self::Source(_) => ErrorKind::Unavailable,
-            Self::Damaged(_) | Self::HalfDropped(_) => ErrorKind::Corrupt,
+            Self::Damaged(_) => ErrorKind::Corrupt,
             Self::Comment(_) | Self::Pipe(_) | Self::Task(_) => ErrorKind::Internal,
         }
     }
@@ -161,10 +165,14 @@ fn kind_of(action: &str, error: &Sqlx) -> ErrorKind {
         WRONG_STATE | OBJECT_IN_USE => ErrorKind::InUse,
         code if DUPLICATE_DATABASE.contains(&code) => ErrorKind::NameTaken,
         "53100" => ErrorKind::QuotaExceeded,
-        "53300" | "57P01" | "57P02" | "57P03" | "57014" | LOCK_NOT_AVAILABLE => {
+        "57P01" | "57P02" | "57P03" | "57P05" | "57014" | LOCK_NOT_AVAILABLE => {
             ErrorKind::Unavailable
         }
-        code if code.starts_with("08") || code.starts_with("53") => ErrorKind::Unavailable,
+        // A server that only reads is not the one that is to be administered: it may become it.
+        "25006" | "25P03" => ErrorKind::Unavailable,
+        code if ["08", "40", "53"].iter().any(|class| code.starts_with(class)) => {
+            ErrorKind::Unavailable
+        }
         _ => ErrorKind::Internal,
     }
 }
@@ -208,6 +216,7 @@ impl From<Error> for mt_core::Error {
             | Error::NoDatabase(_)
             | Error::Lost
             | Error::InUse(_)
+            | Error::Busy(_)
             | Error::Closed(_)
             | Error::HalfDropped(_)
             | Error::Taken { .. }

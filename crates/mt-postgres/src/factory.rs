@@ -171,7 +171,11 @@ impl PostgresFactory {
         generation: Generation,
     ) -> Result<(Place, Identity)> {
         let identity = place.check(self.context.deployment, tenant, generation)?.clone();
-        if place.is_open { Ok((place, identity)) } else { Err(Error::Closed(place.name).into()) }
+        match place {
+            Place { is_half_dropped: true, name, .. } => Err(Error::HalfDropped(name).into()),
+            Place { is_open: false, name, .. } => Err(Error::Closed(name).into()),
+            place => Ok((place, identity)),
+        }
     }
 
     async fn look_for_all(&self, tenants: &[TenantId]) -> Vec<Result<DatabaseInfo>> {

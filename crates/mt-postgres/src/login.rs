@@ -90,8 +90,9 @@ impl Login {
         ];
         let options = self.admin.server().clone().database(database).options(settings);
         let options = options.username(&self.role).password(self.password().expose());
-        let connected = options.disable_statement_logging().connect().await;
-        connected.map_err(Error::server(CONNECT))
+        let options = options.disable_statement_logging().options(admin::DURABLE);
+        let timeout = self.admin.pool().options().get_acquire_timeout();
+        admin::dial(&options, timeout).await.map_err(Error::server(CONNECT))
     }
 
     /// Lets nobody log in as it any more, and ends all sessions of it but that of `kept`: who knows

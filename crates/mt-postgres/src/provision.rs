@@ -11,7 +11,7 @@ use crate::{
     admin::ident,
     comment::Comment,
     connect,
-    error::{DUPLICATE_DATABASE, Error, NO_DATABASE, NO_ROLE, OLDEST},
+    error::{DUPLICATE_DATABASE, Error, NO_DATABASE, NO_ROLE, OLDEST, WRONG_STATE},
     furnish,
     look::{self, Look},
     names::{Identity, Part},
@@ -100,7 +100,8 @@ impl PostgresFactory {
             && let Ok(identity) = place.check(self.context.deployment, tenant, placement.generation)
         {
             if place.is_half_dropped {
-                let sql = format!("DROP DATABASE {}", ident(&place.name));
+                // The server may still be at it for somebody who died.
+                let sql = format!("DROP DATABASE IF EXISTS {}", ident(&place.name));
                 self.admin.run("remove a database that was half removed", sql).await?;
                 furnish::drop_roles(&self.admin, identity).await?;
             } else if !place.is_open {
@@ -173,7 +174,8 @@ impl PostgresFactory {
         let owner = identity.role(Part::Owner);
         let template = self.template().await?;
         match self.create_database(identity, &template, &owner).await {
-            Err(error) if error.is(NO_DATABASE) => {
+            // Somebody removed it, or began to.
+            Err(error) if [NO_DATABASE, WRONG_STATE].iter().any(|code| error.is(code)) => {
                 self.forget_template().await;
                 let template = self.template().await?;
                 self.create_database(identity, &template, &owner).await?;

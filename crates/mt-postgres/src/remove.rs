@@ -98,6 +98,7 @@ impl PostgresFactory {
 
     /// Takes the tenant's roles the right to connect.
     pub(crate) async fn keep_out(&self, tenant: &TenantId) -> Result<()> {
+        let _turn = self.turn(tenant).await?;
         let (place, identity) = self.ours(tenant).await?;
         let [_, runtime, reader, _] = Part::ALL.map(|part| ident(&identity.role(part)));
         let database = ident(&place.name);

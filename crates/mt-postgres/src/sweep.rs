@@ -63,7 +63,7 @@ impl PostgresFactory {
                     || comment.is_ready_spare(self.context.deployment, &schema);
                 is_finished && comment.schema() == Some(&schema)
             });
-            let is_wanted = is_wanted || used.contains(&identity);
+            let is_wanted = (is_wanted && !place.is_half_dropped) || used.contains(&identity);
             if is_theirs || is_wanted || !is_old(&identity) {
                 used.insert(identity);
                 continue;

@@ -2,10 +2,11 @@
 
 use mt_core::{Generation, Placement, Result, TenantId};
 use sha2::{Digest as _, Sha256};
-use sqlx::{ConnectOptions as _, PgConnection};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     PostgresFactory,
+    admin::dial,
     error::{Error, LOCK_NOT_AVAILABLE},
 };
 
@@ -13,6 +14,19 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Turn {
     session: PgConnection,
+}
+
+impl Turn {
+    /// Whether it is still ours: somebody may have ended the session, or the server itself.
+    ///
+    /// # Errors
+    /// `Unavailable`: it is not.
+    pub(crate) async fn check(&mut self) -> Result<(), Error> {
+        self.session
+            .ping()
+            .await
+            .map_err(Error::server("keep others away from the tenant's database"))
+    }
 }
 
 impl PostgresFactory {
@@ -30,14 +44,13 @@ impl PostgresFactory {
             [("lock_timeout", wait.to_string()), ("idle_session_timeout", "0".to_owned())];
         // Not one of the pool: whoever has the turn needs those.
         let options = self.admin.server().clone().options(settings);
-        let session = options.connect().await.map_err(Error::server("connect to the server"))?;
+        let session = dial(&options, self.config.acquire_timeout()).await;
+        let session = session.map_err(Error::server("connect to the server"))?;
         let mut turn = Turn { session };
         let lock = sqlx::query("SELECT pg_advisory_lock($1)").bind(i64::from_be_bytes(key));
         match lock.execute(&mut turn.session).await.map_err(Error::server("wait for others")) {
             Ok(_) => Ok(turn),
-            Err(error) if error.is(LOCK_NOT_AVAILABLE) => {
-                Err(Error::InUse(first.as_str().to_owned()).into())
-            }
+            Err(error) if error.is(LOCK_NOT_AVAILABLE) => Err(Error::Busy(tenant.clone()).into()),
             Err(error) => Err(error.into()),
         }
     }

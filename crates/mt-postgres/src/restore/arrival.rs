@@ -64,6 +64,15 @@ async fn discard(admin: &Admin, name: &str, identity: &Identity) {
 
 /// Removes a database that nobody needs, whoever is in it, and its roles.
 pub(super) async fn drop_database(admin: &Admin, name: &str, identity: &Identity) -> OwnResult<()> {
+    let owner = sqlx::query_scalar::<_, String>(
+        "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1",
+    );
+    let owner = owner.bind(name).fetch_optional(admin.pool()).await;
+    let owner = owner.map_err(Error::server("look at a database that is not needed"))?;
+    if owner.is_some_and(|owner| owner != identity.role(Part::Owner)) {
+        // Somebody else's has its name by now.
+        return furnish::drop_roles(admin, identity).await;
+    }
     let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(name));
     admin.run("remove a database that is not needed", sql).await?;
     furnish::drop_roles(admin, identity).await

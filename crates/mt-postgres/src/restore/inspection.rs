@@ -93,8 +93,8 @@ impl<'i> Inspection<'i> {
         Ok(())
     }
 
-    /// Whether the ledger, if there is one, is a table whose reading runs no code of the copy: the
-    /// administrator reads it. What is indexed and checked is evaluated where a query is planned.
+    /// Whether the ledger, if there is one, is a table whose reading runs no code of the copy: we
+    /// read it. What is indexed and checked is evaluated where a query is planned.
     async fn is_plain(&mut self, ledger: &str) -> Result<bool> {
         let name = literal(&format!("public.{}", ident(ledger)));
         let sql = format!(

@@ -1,8 +1,9 @@
 use std::time::{Duration, Instant};
 
+use backon::{ExponentialBuilder, Retryable as _};
 use mt_core::{
-    DatabaseName, ErrorKind, FactoryContext, Placement, Result, Revoked, SchemaRecord, Stamp,
-    TenantId,
+    DatabaseName, ErrorKind, FactoryContext, Generation, Placement, Result, Revoked, SchemaRecord,
+    Stamp, TenantId,
 };
 
 use super::arrival::{NewDatabase, drop_database};
@@ -10,10 +11,14 @@ use crate::{
     admin::{Admin, ident},
     comment::Comment,
     error::{DUPLICATE_DATABASE, Error, NO_DATABASE},
+    names::RULES,
     place::Place,
     remove::{allow, empty},
     turn::Turn,
 };
+
+/// How long a server is waited for that is to let a tenant in again.
+const RECOVERY: Duration = Duration::from_secs(120);
 
 /// A verified database on its way into the place of a tenant's.
 pub(super) struct Replacement {
@@ -38,18 +43,16 @@ pub(super) struct Replacement {
 impl Replacement {
     pub(super) async fn run(mut self) -> Result<()> {
         let switched = match self.claim().await {
-            Ok(old) => self.switch(old.as_ref()).await.map(|()| old),
+            Ok(old) => self.switch(old.as_ref()).await,
             Err(error) => Err(Switch::Refused(error)),
         };
-        let Self { admin, tenant, new, revoked, turn, .. } = self;
+        if switched.is_ok() {
+            self.remove_earlier().await;
+        }
+        let Self { new, revoked, turn, .. } = self;
         let done = match switched {
-            Ok(old) => {
+            Ok(()) => {
                 new.keep();
-                if let Some(old) = old {
-                    // The tenant has its restored database; what is left of the old one changes
-                    // nothing.
-                    remove_old(&admin, &tenant, &old).await;
-                }
                 Ok(())
             }
             Err(Switch::Refused(error)) => {
@@ -123,7 +126,7 @@ impl Replacement {
     }
 
     /// Makes the new database the tenant's, while nobody can write to the old one.
-    async fn switch(&self, old: Option<&Place>) -> Result<(), Switch> {
+    async fn switch(&mut self, old: Option<&Place>) -> Result<(), Switch> {
         let Some(old) = old else { return Ok(()) };
         let switched = match self.fence(old).await {
             Ok(()) => self.set_placement().await,
@@ -131,7 +134,7 @@ impl Replacement {
         };
         if switched.is_err()
             && old.is_open
-            && let Err(error) = allow(&self.admin, &old.name, true).await
+            && let Err(error) = self.open_again(&old.name).await
         {
             let error = mt_core::Error::from(error);
             tracing::warn!(tenant = %self.tenant, database = old.name, error = %error.to_chain(), "a database that was not replaced stays closed; `activate` opens it");
@@ -140,11 +143,53 @@ impl Replacement {
     }
 
     /// Closes the old database and waits for those who are in it.
-    async fn fence(&self, old: &Place) -> Result<()> {
+    async fn fence(&mut self, old: &Place) -> Result<()> {
         let (_, identity) = old.stamped(&self.tenant)?;
         allow(&self.admin, &old.name, false).await?;
         let deadline = Instant::now() + self.drain;
-        Ok(empty(&self.admin, &old.name, identity, deadline).await?)
+        empty(&self.admin, &old.name, identity, deadline).await?;
+        // Whoever had the turn meanwhile may have opened it.
+        Ok(self.turn.check().await?)
+    }
+
+    /// Opens it also where the server is down and takes its time to come back.
+    async fn open_again(&self, database: &str) -> Result<(), Error> {
+        let open = || allow(&self.admin, database, true);
+        let backoff = ExponentialBuilder::default()
+            .with_max_delay(Duration::from_secs(1))
+            .without_max_times()
+            .with_total_delay(Some(RECOVERY));
+        let is_down = |error: &Error| error.kind() == ErrorKind::Unavailable;
+        open.retry(backoff).when(is_down).await
+    }
+
+    /// Removes the databases of all earlier generations: also of a restore that died after it had
+    /// switched. The tenant has its restored database; that something of another is left changes
+    /// nothing.
+    async fn remove_earlier(&self) {
+        let earlier = (1..self.after.generation.get()).filter_map(Generation::new);
+        let mut names: Vec<String> = earlier
+            .map(|generation| RULES.encode(&self.prefix, &self.tenant, generation))
+            .map(|name| name.as_str().to_owned())
+            .collect();
+        if self.replaces {
+            names.push(self.from.as_str().to_owned());
+        }
+        names.retain(|name| name != self.to.as_str());
+        let removed = async {
+            for place in Place::find(&self.admin, &self.prefix, &names).await? {
+                if let Some(identity) = &place.identity
+                    && self.require_own(&place).is_ok()
+                {
+                    drop_database(&self.admin, &place.name, identity).await?;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = removed.await {
+            let error = mt_core::Error::from(error);
+            tracing::warn!(tenant = %self.tenant, error = %error.to_chain(), "a database that is no longer the tenant's is left behind");
+        }
     }
 
     async fn set_placement(&self) -> Result<(), Switch> {
@@ -171,14 +216,6 @@ impl Replacement {
             _ if refusals.contains(&error.kind()) => Err(Switch::Refused(error)),
             _ => Err(Switch::Unknown(error)),
         }
-    }
-}
-
-async fn remove_old(admin: &Admin, tenant: &TenantId, old: &Place) {
-    let Some(identity) = &old.identity else { return };
-    if let Err(error) = drop_database(admin, &old.name, identity).await {
-        let error = mt_core::Error::from(error);
-        tracing::warn!(tenant = %tenant, database = old.name, error = %error.to_chain(), "a database that is no longer the tenant's is left behind");
     }
 }
 

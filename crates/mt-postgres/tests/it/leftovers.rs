@@ -146,8 +146,15 @@ async fn a_database_that_is_half_dropped_is_removed_and_given_to_nobody() {
     factory.provision(&acme).await.unwrap();
     factory.get_adapters(&acme).await.unwrap();
     run(&mut admin, limit(-2, "acme")).await;
-    let error = factory.activate(&acme).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.to_chain());
+    for refused in [
+        factory.activate(&acme).await,
+        factory.describe(&acme).await.map(drop),
+        factory.get_adapters(&acme).await.map(drop),
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TenantNotFound, "{}", error.to_chain());
+        assert!(error.to_string().contains("deprovision"), "{error}");
+    }
     factory.deprovision(&acme).await.unwrap();
     assert_eq!(left(&mut admin, &site.prefix).await, (0, 0));
     factory.tend().await.unwrap();

@@ -11,7 +11,10 @@ use std::{
 };
 
 use mt_conformance::{MemoryPlacements, PlacementFault};
-use mt_core::{DatabaseFactory as _, DeploymentId, ErrorKind, FactoryContext, RestoreOptions};
+use mt_core::{
+    DatabaseFactory as _, DeploymentId, ErrorKind, FactoryContext, Placement, PlacementStore as _,
+    RestoreOptions,
+};
 use sea_orm::ConnectionTrait as _;
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -158,6 +161,18 @@ async fn a_switch_whose_answer_is_lost_is_looked_up_and_a_repeated_restore_finds
     assert_eq!(databases(&stage).await.split(',').count(), 2);
     assert_eq!(rows(&stage).await, "1,3");
     stage.factory.get_adapters(&stage.tenant).await.unwrap();
+    taken.restore(&stage.factory, &stage.tenant).await.unwrap();
+    assert_eq!(databases(&stage).await.split(',').count(), 1);
+    assert_eq!((rows(&stage).await.as_str(), stage.remains().await), ("1", vec![]));
+
+    // Whoever restored died after he had switched: the next restore removes both of before.
+    store.fail(Some(PlacementFault::NotMade));
+    taken.restore(&stage.factory, &stage.tenant).await.unwrap_err();
+    store.fail(None);
+    let before = store.get(&stage.tenant).await.unwrap().unwrap();
+    let after = Placement::derived(before.generation.next());
+    store.compare_and_set(&stage.tenant, &before, &after).await.unwrap();
+    assert_eq!(databases(&stage).await.split(',').count(), 2);
     taken.restore(&stage.factory, &stage.tenant).await.unwrap();
     assert_eq!(databases(&stage).await.split(',').count(), 1);
     assert_eq!((rows(&stage).await.as_str(), stage.remains().await), ("1", vec![]));
