@@ -21,7 +21,10 @@ use sqlx::{
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::error::{Error, Result};
+use crate::{
+    admin::DURABLE,
+    error::{Error, Result},
+};
 
 /// What a program needs of our environment to run at all.
 const KEPT: [&str; 5] = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SystemRoot", "TMPDIR"];
@@ -44,7 +47,7 @@ impl Surroundings {
         password: Secret,
         timeout: Duration,
     ) -> Result<Self> {
-        let server = server.clone();
+        let server = server.clone().options(DURABLE);
         let mut variables = connection(&server, timeout);
         variables.extend([("PGDATABASE", database.to_owned()), ("PGUSER", role.to_owned())]);
         let make = move || {

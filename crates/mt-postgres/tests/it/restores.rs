@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use mt_conformance::{MemoryPlacements, PlacementFault};
@@ -16,6 +17,7 @@ use mt_core::{
     RestoreOptions,
 };
 use sea_orm::ConnectionTrait as _;
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::support::{Stage, Taken, text};
@@ -80,7 +82,7 @@ async fn a_restore_cut_off_half_way_leaves_nothing_and_can_be_repeated() {
         let options = RestoreOptions::default();
         let waits = async {
             while !stalled.load(Ordering::SeqCst) {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             // Its password is of no use to whoever finds it later.
             let sql = format!(
@@ -178,6 +180,38 @@ async fn a_switch_whose_answer_is_lost_is_looked_up_and_a_repeated_restore_finds
     assert_eq!((rows(&stage).await.as_str(), stage.remains().await), ("1", vec![]));
     stage.factory.deprovision(&stage.tenant).await.unwrap();
     assert_eq!(databases(&stage).await, "");
+}
+
+#[tokio::test]
+async fn a_restore_that_lost_its_turn_replaces_nothing() {
+    let Some((stage, taken)) = start(None).await else { return };
+    let database = stage.database().await;
+    let mut superuser = stage.superuser().await;
+    // It waits until nobody is in the database.
+    let inside = stage.inside(&database).await;
+    let restore = taken.restore(&stage.factory, &stage.tenant);
+    let lose = async {
+        let is_open =
+            format!("SELECT datallowconn::text FROM pg_database WHERE datname = '{database}'");
+        while text(&mut superuser, is_open.as_str()).await == "true" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let digest = Sha256::digest(&database);
+        let key = i64::from_be_bytes(digest[..8].try_into().unwrap());
+        let end = format!(
+            "SELECT count(pg_terminate_backend(pid))::text FROM pg_locks \
+             WHERE locktype = 'advisory' AND (classid::bigint << 32 | objid::bigint) = {key}"
+        );
+        assert_eq!(text(&mut superuser, end).await, "1");
+        drop(inside);
+    };
+    let (restored, ()) = tokio::join!(restore, lose);
+    assert_eq!(restored.unwrap_err().kind(), ErrorKind::Unavailable);
+    stage.tidied().await;
+    assert_eq!((databases(&stage).await, rows(&stage).await.as_str()), (database, "1,2"));
+    stage.factory.get_adapters(&stage.tenant).await.unwrap();
+    taken.restore(&stage.factory, &stage.tenant).await.unwrap();
+    assert_eq!(rows(&stage).await, "1");
 }
 
 #[tokio::test]
